@@ -1,0 +1,1 @@
+"""The HTTP face: problem+json errors, OpenAPI, one file per resource."""

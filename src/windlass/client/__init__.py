@@ -1,0 +1,1 @@
+"""The Python SDK, which the command line uses too."""

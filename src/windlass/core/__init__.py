@@ -1,0 +1,1 @@
+"""The rules of the product as pure functions over values: standard library only, no clock, no I/O."""

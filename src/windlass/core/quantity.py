@@ -1,0 +1,82 @@
+"""Quantities in the field's notation (Kubernetes): cpu `0.5` or `500m`, memory `512Mi`, durations `90s`, `1h30m`.
+
+Each parser takes what a user wrote, a number or a string, and gives the canonical number or raises ValueError with
+the fix. Canonical numbers are themselves valid input.
+"""
+
+import math
+import re
+from decimal import Decimal, InvalidOperation
+
+_BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50}
+_DECIMAL = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "": 1}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)(Ki|Mi|Gi|Ti|Pi|k|K|M|G|T|P|)B?", re.ASCII)
+_SPAN = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?", re.ASCII)
+
+
+def parse_cpu(value: object) -> float:
+    """Cores, to a thousandth: 0.5, "0.5" and "500m" are half a core."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError('write cores as a number, such as 0.5, or thousandths, such as "500m"')
+    text = str(value).strip()
+    try:
+        cores = Decimal(text[:-1]) / 1000 if text.endswith("m") else Decimal(text)
+    except InvalidOperation:
+        raise ValueError('write cores as a number, such as 0.5, or thousandths, such as "500m"') from None
+    if not cores.is_finite() or not 0 < cores <= 100_000:
+        raise ValueError("must be more than 0 and at most 100000 cores")
+    millis = cores * 1000
+    if millis != millis.to_integral_value():
+        raise ValueError('is finer than a thousandth of a core; round it to "1m" steps')
+    return float(cores)
+
+
+def parse_size(value: object) -> int:
+    """Bytes: 512Mi = 512 * 2**20, 1G = 10**9, a bare number is bytes."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError('write a size such as "512Mi", "1Gi" or a number of bytes')
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError("must be a whole number of bytes")
+    text = str(int(value)) if isinstance(value, int | float) else value.strip()
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        raise ValueError('write a size such as "512Mi", "1Gi" or a number of bytes')
+    size = Decimal(found[1]) * (_BINARY.get(found[2]) or _DECIMAL[found[2]])
+    if not 0 < size <= 2**60:
+        raise ValueError("must be more than 0 and at most 1024Pi")
+    return int(size)
+
+
+def parse_duration(value: object) -> float:
+    """Seconds: 90, "90s", "1h30m", "250ms"."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError('write a duration such as "90s", "1h30m" or a number of seconds')
+    if isinstance(value, int | float):
+        seconds = float(value)
+    else:
+        text = value.strip()
+        found = _SPAN.fullmatch(text)
+        if found is None or not text:
+            try:
+                seconds = float(text)
+            except ValueError:
+                raise ValueError('write a duration such as "90s", "1h30m" or a number of seconds') from None
+        else:
+            d, h, m, s, ms = (float(part or 0) for part in found.groups())
+            seconds = d * 86_400 + h * 3_600 + m * 60 + s + ms / 1000
+    if not math.isfinite(seconds) or not 0 <= seconds <= 10 * 365 * 86_400:
+        raise ValueError("must be at least 0 and at most ten years")
+    return seconds
+
+
+def show_size(size: int) -> str:
+    """A size as people read it: 512Mi, 1.5Gi."""
+    for unit, factor in reversed(_BINARY.items()):
+        if size >= factor:
+            return f"{size / factor:.4g}{unit}"
+    return f"{size}"
+
+
+def show_cpu(cores: float) -> str:
+    """Cores as people read them: 0.5, 2."""
+    return f"{cores:.3f}".rstrip("0").rstrip(".")

@@ -1,0 +1,1 @@
+"""What starts containers and processes, behind one small protocol."""

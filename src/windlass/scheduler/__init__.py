@@ -1,0 +1,1 @@
+"""The leader's duties: one file and one run_once() each."""

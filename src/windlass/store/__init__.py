@@ -1,0 +1,1 @@
+"""The ledger. The only package that knows SQL."""
