@@ -1,0 +1,156 @@
+"""Settings: one frozen tree, read once in a composition root and passed down as values.
+
+`windlass.sources.load` fills it. Names ending in _s are seconds, in _bytes bytes.
+"""
+
+import os
+import re
+import socket
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+Seconds = Annotated[float, Meta(gt=0)]
+Port = Annotated[int, Meta(ge=0, le=65_535)]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
+
+
+def default_data() -> Path:
+    """Where things are kept when nobody says: the platform's user data folder, /var/lib/windlass for root."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/windlass")
+    import platformdirs
+
+    return platformdirs.user_data_path("windlass")
+
+
+def _cores() -> float:
+    return float(len(os.sched_getaffinity(0)))
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def masked(url: str) -> str:
+    """The URL as it may be shown: a password in it is replaced by three stars."""
+    shown = re.sub(r"(?<=://)([^/?#@]*?):[^/?#]*@", r"\1:***@", url)
+    return re.sub(r"(?i)((?:password|sslpassword)=)[^&\s]*", r"\1***", shown)
+
+
+class Database(Struct, frozen=True, forbid_unknown_fields=True):
+    """PostgreSQL, the ledger. Only the API and the scheduler know it."""
+
+    #: postgresql://user:password@host:5432/name; required by api, scheduler and migrate
+    url: str = ""
+    #: connections per process
+    pool_max: Annotated[int, Meta(ge=1, le=1000)] = 8
+
+    def __repr__(self) -> str:
+        return f"Database(url={masked(self.url)!r}, pool_max={self.pool_max})"
+
+
+class Redis(Struct, frozen=True, forbid_unknown_fields=True):
+    """Redis or Valkey, the doorbell and the belt; may lose everything at any time."""
+
+    #: redis://host:6379/0, rediss://... or unix:///path/to/socket; required by every role
+    url: str = ""
+
+    def __repr__(self) -> str:
+        return f"Redis(url={masked(self.url)!r})"
+
+
+class Api(Struct, frozen=True, forbid_unknown_fields=True):
+    """The HTTP API."""
+
+    #: address to listen on
+    host: str = "127.0.0.1"
+    #: port to listen on
+    port: Port = 8000
+    #: where workers find the API
+    url: str = "http://127.0.0.1:8000"
+    #: serve anyone who reaches a non-loopback host, without credentials
+    allow_anonymous: bool = False
+
+    def __repr__(self) -> str:
+        return f"Api(host={self.host!r}, port={self.port}, url={masked(self.url)!r})"
+
+
+class Scheduler(Struct, frozen=True, forbid_unknown_fields=True):
+    """Placement and the clocks of leadership and node loss. Names ending in _s are seconds."""
+
+    #: best_fit packs nodes full, spread keeps them evenly used
+    placement: Literal["best_fit", "spread"] = "best_fit"
+    #: after this wait room is kept free for a big task
+    reserve_after_s: Seconds = 60.0
+    #: a leader that has not renewed for this long is no longer one
+    lease_ttl_s: Seconds = 3.0
+    #: how often a leader renews
+    lease_renew_s: Seconds = 1.0
+    #: silence after which a node gets no new work
+    node_suspect_s: Seconds = 6.0
+    #: silence after which a node's attempts are lost
+    node_lost_s: Seconds = 15.0
+    #: losses by infrastructure a task may suffer before it fails
+    max_infra_losses: Annotated[int, Meta(ge=0)] = 5
+
+    def __post_init__(self) -> None:
+        if self.lease_renew_s >= self.lease_ttl_s:
+            raise ValueError("scheduler.lease_renew_s must be below scheduler.lease_ttl_s")
+        if self.node_suspect_s >= self.node_lost_s:
+            raise ValueError("scheduler.node_suspect_s must be below scheduler.node_lost_s")
+
+
+class Worker(Struct, frozen=True, forbid_unknown_fields=True):
+    """One node's agent."""
+
+    #: the node's name, unique in the cluster; default the host name
+    name: Name = field(default_factory=lambda: socket.gethostname().strip(".-_")[:63] or "node")
+    #: folder for the journal, logs on their way and attempts' folders
+    data: Path = field(default_factory=lambda: default_data() / "worker")
+    #: cores to give away ("4", "500m"); default all this process may use
+    cpu: float = field(default_factory=_cores)
+    #: bytes to give away ("8Gi"); default the machine's memory
+    memory: int = field(default_factory=_memory)
+    #: what starts containers, in order of preference
+    drivers: tuple[Literal["docker", "process", "mock"], ...] = ("docker",)
+    #: the operator's yes to jobs as plain processes of this machine
+    allow_process: bool = False
+    #: host folders jobs may mount
+    volumes_allowed: tuple[str, ...] = ()
+    #: container profile
+    profile: Literal["standard", "restricted"] = "standard"
+    #: bytes of output kept per attempt, head and tail ("10Mi")
+    log_cap_bytes: int = 10 * 2**20
+    #: the Docker Engine; empty: DOCKER_HOST, else the usual socket
+    docker_url: str = ""
+    #: labels of the node
+    labels: dict[str, str] = field(default_factory=dict[str, str])
+    #: how often the node says it lives
+    heartbeat_s: Seconds = 2.0
+    #: what a polite end does to running jobs: leave them to be adopted, or stop them
+    on_exit: Literal["leave", "stop"] = "leave"
+    #: with on_exit=stop: all jobs are ended within this
+    stop_within_s: Seconds = 5.0
+
+
+class Log(Struct, frozen=True, forbid_unknown_fields=True):
+    """Our own logs, written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    #: auto: console on a terminal, else json
+    format: Literal["auto", "json", "console"] = "auto"
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that can be set."""
+
+    #: name of the cluster; prefixes stream keys and labels containers
+    cluster: Name = "windlass"
+    database: Database = field(default_factory=Database)
+    redis: Redis = field(default_factory=Redis)
+    api: Api = field(default_factory=Api)
+    scheduler: Scheduler = field(default_factory=Scheduler)
+    worker: Worker = field(default_factory=Worker)
+    log: Log = field(default_factory=Log)
