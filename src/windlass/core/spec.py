@@ -186,7 +186,9 @@ def _one_of(*choices: str) -> Parser:
 
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*", re.ASCII)
-_LABEL_KEY = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?", re.ASCII)
+_LABEL_KEY = re.compile(
+    r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?", re.ASCII
+)
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?", re.ASCII)
 
 
@@ -196,7 +198,9 @@ def _env(value: object) -> dict[str, str]:
     env = cast("dict[str, object]", value)
     for name, content in env.items():
         if not _ENV_NAME.fullmatch(name):
-            raise _Faults([FieldError(name, "a variable's name starts with a letter or _, then letters, digits, _ . -")])
+            raise _Faults(
+                [FieldError(name, "a variable's name starts with a letter or _, then letters, digits, _ . -")]
+            )
         if not isinstance(content, str):
             raise _Faults([FieldError(name, f'must be a string; write "{content}" in quotes', _short(content))])
         try:
@@ -369,7 +373,9 @@ FIELDS: Mapping[str, Field] = {
     "job_deadline": Field(_positive(parse_duration), _TIME_SCHEMA, "Limit from submit to the end, retries included."),
     "queue_timeout": Field(_positive(parse_duration), _TIME_SCHEMA, "Longest wait in the queue."),
     "start_timeout": Field(
-        _positive(parse_duration), _TIME_SCHEMA | {"default": 600}, "Limit from placement to the start: pull and create."
+        _positive(parse_duration),
+        _TIME_SCHEMA | {"default": 600},
+        "Limit from placement to the start: pull and create.",
     ),
     "stop_grace": Field(parse_duration, _TIME_SCHEMA | {"default": 10}, "Between the stop signal and the kill."),
     "priority": Field(
@@ -391,7 +397,9 @@ FIELDS: Mapping[str, Field] = {
     "network": Field(
         _one_of("bridge", "none"), {"type": "string", "enum": ["bridge", "none"], "default": "bridge"}, "Its network."
     ),
-    "exclusive": Field(_flag, {"type": "boolean", "default": False}, "Never two live copies, even after a node is lost."),
+    "exclusive": Field(
+        _flag, {"type": "boolean", "default": False}, "Never two live copies, even after a node is lost."
+    ),
     "ttl_after_finished": Field(parse_duration, _TIME_SCHEMA, "Delete the job this long after it finished."),
 }
 

@@ -1,0 +1,159 @@
+"""The one door: the only writer of task and attempt state.
+
+One statement checks the leader's term, moves rows by version, writes attempts and events, fills the outbox and clears
+what was sent, for hundreds of steps at once. A row whose version moved meanwhile is left out, with all that hangs on
+it; the caller sees which moved. The API uses the same door without a term.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from windlass.core.events import LaunchCommand, StopCommand
+from windlass.core.ids import TaskId
+from windlass.core.task import Attempt, Step, Task, wake_at
+from windlass.errors import Fenced
+from windlass.store.db import Conn, unavailable
+
+#: Moves all steps whose base version still stands, under a share lock on the leader's lease row: a takeover waits for
+#: this statement's commit, and a statement of a former leader finds no row with its term and moves nothing.
+APPLY = """
+WITH doc AS MATERIALIZED (SELECT %(doc)s::json AS d),
+fence AS MATERIALIZED (SELECT term FROM leases WHERE name = 'leader' AND term = %(term)s::bigint FOR SHARE),
+moved AS (
+    UPDATE tasks t SET
+        state = s.state, version = t.version + 1, attempts = s.attempts, retries = s.retries,
+        infra_losses = s.infra_losses, cancel_requested = s.cancel_requested, reason = s.reason,
+        queued_at = to_timestamp(s.queued_at), not_before = to_timestamp(s.not_before),
+        wake_at = to_timestamp(s.wake_at), finished_at = to_timestamp(s.finished_at),
+        expire_at = to_timestamp(s.expire_at)
+    FROM json_to_recordset((SELECT d -> 'tasks' FROM doc)) AS s (id text, base integer, state text, attempts integer,
+        retries integer, infra_losses integer, cancel_requested boolean, reason text, queued_at float8,
+        not_before float8, wake_at float8, finished_at float8, expire_at float8)
+    WHERE t.id = s.id AND t.version = s.base AND (%(term)s::bigint IS NULL OR EXISTS (SELECT FROM fence))
+    RETURNING t.id
+),
+tried AS (
+    INSERT INTO attempts AS a (id, task_id, number, node_id, node_name, fence, shape, state, placed_at, started_at,
+        finished_at, stop_cause, stop_sent_at, cause, exit_code, message)
+    SELECT s.id, s.task_id, s.number, s.node_id, s.node_name, s.fence, s.shape, s.state, to_timestamp(s.placed_at),
+        to_timestamp(s.started_at), to_timestamp(s.finished_at), s.stop_cause, to_timestamp(s.stop_sent_at), s.cause,
+        s.exit_code, s.message
+    FROM json_to_recordset((SELECT d -> 'attempts' FROM doc)) AS s (id text, task_id text, number integer,
+        node_id text, node_name text, fence bigint, shape integer, state text, placed_at float8, started_at float8,
+        finished_at float8, stop_cause text, stop_sent_at float8, cause text, exit_code integer, message text)
+    JOIN moved ON moved.id = s.task_id
+    ON CONFLICT (id) DO UPDATE SET
+        state = excluded.state, started_at = excluded.started_at, finished_at = excluded.finished_at,
+        stop_cause = excluded.stop_cause, stop_sent_at = excluded.stop_sent_at, cause = excluded.cause,
+        exit_code = excluded.exit_code, message = excluded.message
+),
+told AS (
+    INSERT INTO events (job_id, type, data)
+    SELECT s.job_id, s.type, s.data
+    FROM json_to_recordset((SELECT d -> 'events' FROM doc)) AS s (task_id text, job_id text, type text, data json)
+    JOIN moved ON moved.id = s.task_id
+),
+ordered AS (
+    INSERT INTO outbox (node_id, body)
+    SELECT s.node_id, s.body
+    FROM json_to_recordset((SELECT d -> 'outbox' FROM doc)) AS s (node_id text, body json)
+    WHERE EXISTS (SELECT FROM moved)
+    RETURNING id
+),
+cleared AS (
+    DELETE FROM outbox WHERE id IN (SELECT value::bigint FROM json_array_elements_text((SELECT d -> 'sent' FROM doc)))
+)
+SELECT (SELECT array_agg(id) FROM moved), (SELECT array_agg(id) FROM ordered),
+       (SELECT max(term) FROM leases WHERE name = 'leader'), extract(epoch FROM now())::float8
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a call moved. `outbox` names the rows it filled; `now` is the database's clock, seconds."""
+
+    moved: frozenset[TaskId]
+    outbox: tuple[int, ...]
+    now: float
+
+
+async def apply(conn: Conn, steps: Sequence[Step], *, term: int | None, sent: Sequence[int] = ()) -> Applied:
+    """Write the steps, at most one per task. `sent` are outbox rows that were shipped. Raises Fenced, Unavailable."""
+    doc = msgspec.json.encode(_document(steps, sent)).decode()
+    with unavailable():
+        cursor = await conn.execute(APPLY, {"doc": doc, "term": term})
+        row = await cursor.fetchone()
+    assert row is not None
+    moved, outbox, current, now = row
+    if term is not None and current != term:
+        raise Fenced(f"wrote with term {term}, the leader's is {current}: nothing was written")
+    return Applied(frozenset(moved or ()), tuple(outbox or ()), now)
+
+
+def _document(steps: Sequence[Step], sent: Sequence[int]) -> dict[str, list[Any]]:
+    attempts = [_attempt_row(s.task, s.attempt) for s in steps if s.attempt is not None]
+    events = [
+        {"task_id": s.task.id, "job_id": s.task.job_id, "type": r.type, "data": r.data or None}
+        for s in steps
+        for r in s.records
+    ]
+    tasks = [_task_row(s) for s in steps]
+    return {"tasks": tasks, "attempts": attempts, "events": events, "outbox": _outbox_rows(steps), "sent": list(sent)}
+
+
+def _task_row(step: Step) -> dict[str, Any]:
+    task, ttl = step.task, step.task.spec.ttl_after_finished
+    expires = ttl is not None and task.finished_at is not None
+    return {
+        "id": task.id,
+        "base": step.base,
+        "state": task.state,
+        "attempts": task.attempts,
+        "retries": task.retries,
+        "infra_losses": task.infra_losses,
+        "cancel_requested": task.cancel_requested,
+        "reason": task.reason,
+        "queued_at": task.queued_at,
+        "not_before": task.not_before,
+        "wake_at": wake_at(task, step.attempt),
+        "finished_at": task.finished_at,
+        "expire_at": task.finished_at + ttl if expires and task.finished_at and ttl is not None else None,
+    }
+
+
+def _attempt_row(task: Task, attempt: Attempt) -> dict[str, Any]:
+    return {
+        "id": attempt.id,
+        "task_id": task.id,
+        "number": attempt.number,
+        "node_id": attempt.node_id,
+        "node_name": attempt.node_name,
+        "fence": attempt.fence,
+        "shape": task.shape,
+        "state": attempt.state,
+        "placed_at": attempt.placed_at,
+        "started_at": attempt.started_at,
+        "finished_at": attempt.finished_at,
+        "stop_cause": attempt.stop_cause,
+        "stop_sent_at": attempt.stop_sent_at,
+        "cause": attempt.cause,
+        "exit_code": attempt.exit_code,
+        "message": attempt.message.replace("\x00", ""),
+    }
+
+
+def _outbox_rows(steps: Sequence[Step]) -> list[dict[str, Any]]:
+    """One row per node and call: ids only; what they mean is read from the ledger when a row must be sent again."""
+    by_node: dict[str, dict[str, list[Any]]] = defaultdict(lambda: {"launch": [], "stop": []})
+    for step in steps:
+        for command in step.commands:
+            match command:
+                case LaunchCommand():
+                    by_node[command.node_id]["launch"].append(command.attempt_id)
+                case StopCommand():
+                    by_node[command.node_id]["stop"].append(command.attempt_id)
+    return [{"node_id": node_id, "body": body} for node_id, body in by_node.items()]

@@ -1,0 +1,71 @@
+"""Connections to PostgreSQL, and its failures in our words.
+
+Statements run in autocommit: each is a transaction of its own, so a connection is never idle in one.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from windlass.errors import Unavailable
+
+Conn = psycopg.AsyncConnection[TupleRow]
+Pool = AsyncConnectionPool[Conn]
+
+_SESSION = "-c statement_timeout=30s -c lock_timeout=10s -c idle_in_transaction_session_timeout=30s -c jit=off"
+
+
+def _arguments(role: str) -> dict[str, Any]:
+    return {
+        "autocommit": True,
+        "prepare_threshold": 0,
+        "application_name": f"windlass-{role}",
+        "options": _SESSION,
+        "connect_timeout": 5,
+        "tcp_user_timeout": 10_000,
+        "gssencmode": "disable",
+    }
+
+
+async def connect(database_url: str, role: str) -> Conn:
+    """One connection of its own. Raises Unavailable."""
+    with unavailable():
+        return await psycopg.AsyncConnection.connect(database_url, **_arguments(role))
+
+
+def make_pool(database_url: str, role: str, size: int) -> Pool:
+    """A pool, not yet open."""
+    return AsyncConnectionPool(
+        database_url,
+        kwargs=_arguments(role),
+        connection_class=Conn,
+        min_size=1,
+        max_size=size,
+        timeout=5,
+        open=False,
+        name=role,
+        check=AsyncConnectionPool.check_connection,
+    )
+
+
+class unavailable:  # noqa: N801 -- reads as a phrase: `with unavailable():`
+    """Turns the driver's connection faults into Unavailable; a mistake in SQL stays what it is."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | PoolTimeout):
+            raise Unavailable(f"PostgreSQL does not answer: {str(error).strip().splitlines()[0]}") from error
+
+
+@asynccontextmanager
+async def borrow(pool: Pool) -> AsyncIterator[Conn]:
+    """A pooled connection; connection faults inside become Unavailable."""
+    with unavailable():
+        async with pool.connection() as conn:
+            yield conn

@@ -1,0 +1,303 @@
+"""Jobs: submit, read, list, delete."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, LiteralString
+
+import msgspec
+
+from windlass.core.ids import JobId, TaskId, task_of
+from windlass.core.placement.snapshot import Shape, shape_of
+from windlass.core.spec import JobSpec
+from windlass.core.states import TERMINAL_TASK, JobState, TaskState, task_states
+from windlass.store.db import Conn
+
+#: Makes the shapes that are new, and tells the numbers of all that were asked for.
+INTERN = """
+WITH wanted AS (
+    SELECT DISTINCT * FROM unnest(%(drivers)s::text[], %(millis)s::integer[], %(memory)s::bigint[])
+        AS w (driver, millis, memory)
+), made AS (
+    INSERT INTO shapes (driver, millis, memory) SELECT driver, millis, memory FROM wanted
+    ON CONFLICT DO NOTHING RETURNING id, driver, millis, memory
+)
+SELECT id, driver, millis, memory FROM made
+UNION SELECT s.id, s.driver, s.millis, s.memory FROM shapes s JOIN wanted USING (driver, millis, memory)
+"""
+#: Accepts jobs, each with its task and first event, in order of `ord`. A job whose key is taken is left out.
+SUBMIT = """
+WITH j AS MATERIALIZED (
+    SELECT * FROM json_to_recordset(%(jobs)s::json) AS x (ord integer, id text, task text, name text, queue text,
+        labels jsonb, spec json, priority integer, shape integer, key text, fingerprint text, retry_of text,
+        wake_in float8)
+), accepted AS (
+    INSERT INTO jobs (id, name, queue, labels, spec, idempotency_key, fingerprint, retry_of)
+    SELECT id, name, queue, labels, spec, key, fingerprint, retry_of FROM j
+    ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+    RETURNING id
+), lined AS (
+    INSERT INTO tasks (id, job_id, shape, priority, wake_at)
+    SELECT task, id, shape, priority, now() + wake_in * interval '1 second' FROM j JOIN accepted USING (id) ORDER BY ord
+), told AS (
+    INSERT INTO events (job_id, type) SELECT id, 'job.submitted' FROM j JOIN accepted USING (id) ORDER BY ord
+)
+SELECT id FROM accepted
+"""
+BY_KEY = "SELECT idempotency_key, id, fingerprint FROM jobs WHERE idempotency_key = ANY(%(keys)s)"
+
+_VIEW = """
+SELECT j.id, j.name, j.queue, j.labels, j.spec::text, j.retry_of, j.created_at, t.id, t.state, t.priority, t.seq,
+    t.shape, t.retries, t.infra_losses, t.cancel_requested, t.reason, t.not_before, t.finished_at, t.version
+FROM jobs j JOIN tasks t ON t.job_id = j.id
+"""
+GET = _VIEW + "WHERE j.id = %(id)s"
+GET_MANY = _VIEW + "WHERE j.id = ANY(%(ids)s)"
+ATTEMPTS = """
+SELECT task_id, id, number, node_name, state, exit_code, cause, message, placed_at, started_at, finished_at
+FROM attempts WHERE task_id = ANY(%(tasks)s) ORDER BY task_id, number
+"""
+#: How many of the same or higher rank wait before this one; counts no further than 1000 per shape.
+AHEAD = """
+SELECT coalesce(sum(n), 0)::integer FROM shapes s CROSS JOIN LATERAL (
+    SELECT count(*) AS n FROM (
+        SELECT FROM tasks t WHERE t.shape = s.id AND t.state = 'queued' AND (t.priority > %(priority)s
+            OR t.priority = %(priority)s AND t.seq < %(seq)s) ORDER BY t.priority DESC, t.seq LIMIT 1000) h) c
+"""
+SHAPE = "SELECT driver, millis, memory FROM shapes WHERE id = %(id)s"
+#: Deletes jobs that are over, with all that hangs on them; an open one is left.
+DELETE = """
+WITH gone AS (
+    DELETE FROM tasks WHERE job_id = ANY(%(ids)s) AND state IN ('succeeded', 'failed', 'cancelled')
+    RETURNING id, job_id
+), tries AS (
+    DELETE FROM attempts WHERE task_id IN (SELECT id FROM gone) RETURNING id
+), logs AS (
+    DELETE FROM log_chunks WHERE attempt_id IN (SELECT id FROM tries)
+), facts AS (
+    DELETE FROM events WHERE job_id IN (SELECT job_id FROM gone)
+), job AS (
+    DELETE FROM jobs WHERE id IN (SELECT job_id FROM gone) RETURNING id
+), told AS (
+    INSERT INTO events (job_id, type) SELECT id, 'job.deleted' FROM job
+)
+SELECT id FROM job
+"""
+#: Jobs whose ttl_after_finished has passed, by tasks_expire.
+EXPIRED = "SELECT job_id FROM tasks WHERE expire_at <= now() ORDER BY expire_at LIMIT %(limit)s"
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A valid job on its way in. `canonical` is its spec as stored."""
+
+    id: JobId
+    spec: JobSpec
+    canonical: bytes
+    key: str | None = None
+    fingerprint: str | None = None
+    retry_of: JobId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyHolder:
+    """The job that already has an Idempotency-Key."""
+
+    id: JobId
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptView:
+    """An attempt as users see it."""
+
+    id: str
+    number: int
+    node: str
+    state: str
+    exit_code: int | None
+    cause: str | None
+    message: str
+    placed_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job with its one task, as users see it. `spec_text` is JSON."""
+
+    id: JobId
+    name: str | None
+    queue: str
+    labels: Mapping[str, str]
+    spec_text: str
+    retry_of: JobId | None
+    created_at: datetime
+    task_id: TaskId
+    state: TaskState
+    priority: int
+    seq: int
+    shape: int
+    retries: int
+    infra_losses: int
+    cancel_requested: bool
+    reason: str | None
+    not_before: datetime | None
+    finished_at: datetime | None
+    version: int
+
+
+class Shapes:
+    """The numbers of shapes, remembered: they never change."""
+
+    LIMIT = 10_000
+
+    def __init__(self) -> None:
+        self._known: dict[Shape, int] = {}
+
+    async def intern(self, conn: Conn, shapes: set[Shape]) -> Mapping[Shape, int]:
+        """The number of each shape, made where new."""
+        new = [shape for shape in shapes if shape not in self._known]
+        if new:
+            if len(self._known) + len(new) > self.LIMIT:
+                self._known.clear()
+                new = list(shapes)
+            values = {
+                "drivers": [s.driver.value for s in new],
+                "millis": [s.need.millis for s in new],
+                "memory": [s.need.memory for s in new],
+            }
+            missing = {(s.driver.value, s.need.millis, s.need.memory): s for s in new}
+            while missing:  # a shape another session commits between our two halves shows at the next look
+                for number, *key in await (await conn.execute(INTERN, values)).fetchall():
+                    shape = missing.pop(tuple(key), None)
+                    if shape is not None:
+                        self._known[shape] = number
+        return self._known
+
+
+async def submit(conn: Conn, jobs: Sequence[NewJob], shapes: Shapes) -> frozenset[JobId]:
+    """Accept jobs in one transaction. Returns those accepted; the others' keys are taken."""
+    asked = [shape_of(job.spec) for job in jobs]
+    numbers = await shapes.intern(conn, set(asked))
+    rows = [_row(i, job, numbers[shape]) for i, (job, shape) in enumerate(zip(jobs, asked, strict=True))]
+    cursor = await conn.execute(SUBMIT, {"jobs": msgspec.json.encode(rows).decode()})
+    return frozenset(JobId(row[0]) for row in await cursor.fetchall())
+
+
+def _row(order: int, job: NewJob, shape: int) -> dict[str, Any]:
+    spec = job.spec
+    waits = [limit for limit in (spec.queue_timeout, spec.job_deadline) if limit is not None]
+    return {
+        "ord": order,
+        "id": job.id,
+        "task": task_of(job.id),
+        "name": spec.name,
+        "queue": spec.queue,
+        "labels": spec.labels,
+        "spec": msgspec.Raw(job.canonical),
+        "priority": spec.priority,
+        "shape": shape,
+        "key": job.key,
+        "fingerprint": job.fingerprint,
+        "retry_of": job.retry_of,
+        "wake_in": min(waits, default=None),
+    }
+
+
+async def holders(conn: Conn, keys: Sequence[str]) -> dict[str, KeyHolder]:
+    """Who has these Idempotency-Keys."""
+    rows = await (await conn.execute(BY_KEY, {"keys": list(keys)})).fetchall()
+    return {key: KeyHolder(JobId(job_id), mark) for key, job_id, mark in rows}
+
+
+async def get(conn: Conn, job_id: JobId) -> JobView | None:
+    """One job, if it is there."""
+    row = await (await conn.execute(GET, {"id": job_id})).fetchone()
+    return None if row is None else _view(row)
+
+
+async def attempts(conn: Conn, tasks: Sequence[TaskId]) -> dict[TaskId, list[AttemptView]]:
+    """The attempts of these tasks, in order."""
+    found: dict[TaskId, list[AttemptView]] = {task: [] for task in tasks}
+    for task_id, *rest in await (await conn.execute(ATTEMPTS, {"tasks": list(tasks)})).fetchall():
+        found[task_id].append(AttemptView(*rest))
+    return found
+
+
+async def ahead(conn: Conn, job: JobView) -> int:
+    """How many tasks rank before this queued one."""
+    row = await (await conn.execute(AHEAD, {"priority": job.priority, "seq": job.seq})).fetchone()
+    return row[0] if row else 0
+
+
+def _view(row: Sequence[Any]) -> JobView:
+    fields = list(row)
+    fields[8] = TaskState(fields[8])
+    return JobView(*fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What a list is narrowed to."""
+
+    state: JobState | None = None
+    labels: Mapping[str, str] | None = None
+    queue: str | None = None
+    name: str | None = None
+
+
+#: Keeps a state's literal list in the text, so that the partial index on it can serve.
+_STATE_CLAUSES: Mapping[JobState, LiteralString] = {
+    JobState.HELD: "t.state = 'held' AND t.state IN ('held', 'blocked', 'queued', 'active', 'backoff')",
+    JobState.BLOCKED: "t.state = 'blocked' AND t.state IN ('held', 'blocked', 'queued', 'active', 'backoff')",
+    JobState.QUEUED: "t.state IN ('queued', 'backoff') AND t.state IN ('held', 'blocked', 'queued', 'active', 'backoff')",
+    JobState.RUNNING: "t.state = 'active' AND t.state IN ('held', 'blocked', 'queued', 'active', 'backoff')",
+    JobState.SUCCEEDED: "t.state = 'succeeded'",
+    JobState.FAILED: "t.state = 'failed' AND t.state IN ('failed', 'cancelled')",
+    JobState.CANCELLED: "t.state = 'cancelled' AND t.state IN ('failed', 'cancelled')",
+}
+assert all(s in TERMINAL_TASK or task_states(JobState(s)) for s in (TaskState.HELD, TaskState.BLOCKED))
+
+
+def list_statement(wanted: Filter, *, paged: bool) -> LiteralString:
+    """The statement for this filter: newest first, after the cursor."""
+    clauses: list[LiteralString] = []
+    if wanted.state is not None:
+        clauses.append(_STATE_CLAUSES[wanted.state])
+    if wanted.labels:
+        clauses.append("j.labels @> %(labels)s::jsonb AND j.labels <> '{}'::jsonb")
+    if wanted.queue is not None:
+        clauses.append("j.queue = %(queue)s" if wanted.queue == "default" else "j.queue = %(queue)s AND j.queue <> 'default'")
+    if wanted.name is not None:
+        clauses.append("j.name = %(name)s")
+    if paged:
+        clauses.append("j.id < %(cursor)s AND t.job_id < %(cursor)s")
+    where: LiteralString = "WHERE " + " AND ".join(clauses) if clauses else ""
+    return _VIEW + where + " ORDER BY t.job_id DESC LIMIT %(limit)s"
+
+
+async def page(conn: Conn, wanted: Filter, limit: int, cursor: str | None) -> list[JobView]:
+    """Up to `limit` jobs, newest first, older than the job the cursor names."""
+    values = {
+        "labels": msgspec.json.encode(wanted.labels or {}).decode(),
+        "queue": wanted.queue,
+        "name": wanted.name,
+        "cursor": cursor,
+        "limit": limit,
+    }
+    result = await conn.execute(list_statement(wanted, paged=cursor is not None), values)
+    return [_view(row) for row in await result.fetchall()]
+
+
+async def delete(conn: Conn, ids: Sequence[JobId]) -> frozenset[JobId]:
+    """Delete those that are over; returns them."""
+    rows = await (await conn.execute(DELETE, {"ids": list(ids)})).fetchall()
+    return frozenset(JobId(row[0]) for row in rows)
+
+
+async def expired(conn: Conn, limit: int = 200) -> list[JobId]:
+    """Jobs to be deleted by their own wish."""
+    rows = await (await conn.execute(EXPIRED, {"limit": limit})).fetchall()
+    return [JobId(row[0]) for row in rows]

@@ -1,0 +1,49 @@
+"""Migrations: numbered plain .sql files, forward only, each in one transaction, all under one advisory lock."""
+
+import hashlib
+from importlib import resources
+
+import psycopg
+
+from windlass.errors import WindlassError
+
+_LOCK = 0x77696E646C617373  # "windlass": any number of processes may migrate at once, one does
+
+LOCK = "SELECT pg_advisory_xact_lock(%s)"
+LEDGER = """
+CREATE TABLE IF NOT EXISTS migrations (
+    name text PRIMARY KEY, sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())
+"""
+APPLIED = "SELECT name, sha256 FROM migrations"
+RECORD = "INSERT INTO migrations (name, sha256) VALUES (%s, %s)"
+
+
+class MigrationChanged(WindlassError):
+    """A migration that was applied here differs from the one this version carries."""
+
+
+def migrations() -> list[tuple[str, bytes]]:
+    """Every migration this version carries, in order: (name, SQL text)."""
+    folder = resources.files("windlass.store") / "migrations"
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)
+    return [(f.name, f.read_bytes()) for f in files]
+
+
+async def migrate(database_url: str) -> list[str]:
+    """Bring the schema up to this version. Returns the names of what was applied now."""
+    done: list[str] = []
+    async with await psycopg.AsyncConnection.connect(database_url) as conn:
+        for name, text in migrations():
+            digest = hashlib.sha256(text).hexdigest()
+            async with conn.transaction():
+                await conn.execute(LOCK, (_LOCK,))
+                await conn.execute(LEDGER)
+                known = dict(await (await conn.execute(APPLIED)).fetchall())
+                if name in known:
+                    if known[name] != digest:
+                        raise MigrationChanged(f"migration {name} was applied from another text; never edit one")
+                    continue
+                await conn.execute(text)
+                await conn.execute(RECORD, (name, digest))
+                done.append(name)
+    return done

@@ -1,0 +1,36 @@
+"""Commands that were committed and may not have been sent: ids only, read again from the ledger when they must be."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from windlass.core.ids import AttemptId, NodeId
+from windlass.store.db import Conn
+
+#: Rows older than `age` seconds; younger ones are on their way already.
+STALE = """
+SELECT id, node_id, body, now() - created_at > interval '5 seconds' FROM outbox
+WHERE created_at <= now() - %(age)s * interval '1 second' ORDER BY id LIMIT %(limit)s
+"""
+CLEAR = "DELETE FROM outbox WHERE id = ANY(%(ids)s)"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One row: what a node was to be told. `stuck` when nobody sent it for 5 s."""
+
+    id: int
+    node_id: NodeId
+    launch: tuple[AttemptId, ...]
+    stop: tuple[AttemptId, ...]
+    stuck: bool
+
+
+async def unsent(conn: Conn, age_s: float, limit: int = 500) -> list[Order]:
+    """Rows that are at least age_s old, the oldest first."""
+    rows = await (await conn.execute(STALE, {"age": age_s, "limit": limit})).fetchall()
+    return [Order(i, NodeId(node), tuple(body["launch"]), tuple(body["stop"]), stuck) for i, node, body, stuck in rows]
+
+
+async def clear(conn: Conn, ids: Sequence[int]) -> None:
+    """Forget rows that were sent."""
+    await conn.execute(CLEAR, {"ids": list(ids)})
