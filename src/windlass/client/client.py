@@ -1,0 +1,69 @@
+"""The client: one object for one API."""
+
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+from windlass.client.jobs import Jobs
+from windlass.client.models import Node, NodeList
+from windlass.client.transport import Transport
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+class Nodes:
+    """`client.nodes`. Every method raises ApiError and Unreachable."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def list(self) -> list[Node]:
+        """All nodes."""
+        return self._transport.decode(await self._transport.call("GET", "/v1/nodes", again=True), NodeList).nodes
+
+    async def get(self, node: str) -> Node:
+        """One node by id or name; NotFound when there is none."""
+        path = f"/v1/nodes/{quote(node, safe='')}"
+        return self._transport.decode(await self._transport.call("GET", path, again=True), Node)
+
+
+class Client:
+    """Windlass over HTTP, asynchronous. Use it as a context manager, or close it.
+
+        async with Client() as client:
+            job = await client.jobs.create({"image": "ubuntu", "command": ["echo", "hello"]})
+            job = await client.jobs.wait(job.id)
+
+    Times are seconds: `timeout` for the answer to a call (a wait adds its own), `patience` for how long `wait`, `logs`
+    and `events`, once begun, ride out an API that is away. Calls that are safe to repeat are, up to `retries` times.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        token: str | None = None,
+        timeout: float = 30.0,
+        retries: int = 3,
+        patience: float = 60.0,
+    ) -> None:
+        self._transport = Transport(url, token, timeout, retries, patience)
+        self.url = url
+        self.jobs = Jobs(self._transport)
+        self.nodes = Nodes(self._transport)
+
+    async def version(self) -> dict[str, Any]:
+        """What the server says of its version."""
+        return self._transport.decode(await self._transport.call("GET", "/version", again=True), dict[str, Any])
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        await self._transport.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
