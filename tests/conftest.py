@@ -1,0 +1,136 @@
+"""What every test level may ask for: real servers, a fresh database, an empty stream server.
+
+The servers are the embedded ones, started once per session (and per xdist process) and only when a test wants them.
+"""
+
+import http.client
+import inspect
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from psycopg import sql
+
+from windlass.embedded.folder import DataFolder
+from windlass.embedded.postgres import Postgres
+from windlass.embedded.valkey import Valkey
+from windlass.store.migrate import migrate
+
+TEMPLATE = "windlass_template"
+
+
+@dataclass(frozen=True)
+class Servers:
+    """The session's servers. `portal` runs coroutines on the loop they live in."""
+
+    postgres: Postgres
+    valkey: Valkey
+    postgres_url: str
+    valkey_url: str
+    portal: BlockingPortal
+
+    def execute(self, statement: sql.Composable | str) -> None:
+        """Run one administrative statement outside any transaction."""
+        with psycopg.connect(self.postgres_url, autocommit=True) as connection:
+            connection.execute(statement)  # pyright: ignore[reportArgumentType]
+
+    def url_of(self, database: str) -> str:
+        """The URL of another database of the same server."""
+        return self.postgres_url.replace("/postgres?", f"/{database}?")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings_from_outside() -> None:
+    for name in [name for name in os.environ if name.startswith("WINDLASS_")]:
+        del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def roomy_folder() -> Iterator[Path]:
+    """A folder servers that run as another user can reach; pytest's own is closed to them."""
+    folder = Path(tempfile.mkdtemp(prefix="windlass-tests-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def servers(roomy_folder: Path) -> Iterator[Servers]:
+    """PostgreSQL with a migrated template database, and Valkey."""
+    with start_blocking_portal() as portal, DataFolder(roomy_folder / "shared servers") as folder:
+        postgres, valkey = Postgres(folder), Valkey(folder)
+        try:
+            found = Servers(postgres, valkey, portal.call(postgres.start), portal.call(valkey.start), portal)
+            found.execute(f"CREATE DATABASE {TEMPLATE}")
+            portal.call(migrate, found.url_of(TEMPLATE))
+            yield found
+        finally:
+            portal.call(postgres.stop)
+            portal.call(valkey.stop)
+
+
+_numbers = count(1)
+
+
+@pytest.fixture
+def database_url(servers: Servers) -> Iterator[str]:
+    """A fresh, migrated database of this test's own."""
+    name = f"test_{next(_numbers)}"
+    servers.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY wal_log")
+    yield servers.url_of(name)
+    servers.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def redis_url(servers: Servers) -> str:
+    """A stream server with nothing in it."""
+    with redis.Redis.from_url(servers.valkey_url) as client:
+        client.flushall()
+    return servers.valkey_url
+
+
+@cache
+def docker_silence() -> str:
+    """Why no Docker Engine answers; empty when one does."""
+    host = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    if not host.startswith("unix://"):
+        return ""
+    connection = http.client.HTTPConnection("localhost")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.settimeout(5)
+    try:
+        connection.sock.connect(host.removeprefix("unix://"))
+        connection.request("GET", "/_ping")
+        return "" if connection.getresponse().status == 200 else f"the Docker Engine at {host} is not well"
+    except OSError as e:
+        return f"no Docker Engine answers at {host}: {e.strerror or e}"
+    finally:
+        connection.close()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(obj: object) -> None:
+    """Every coroutine test runs on anyio's plugin without saying so."""
+    if inspect.iscoroutinefunction(obj):
+        pytest.mark.anyio(obj)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test that needs a Docker Engine is skipped, with the reason, where none answers."""
+    if item.get_closest_marker("docker") and (reason := docker_silence()):
+        pytest.skip(reason)
