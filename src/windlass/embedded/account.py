@@ -68,7 +68,7 @@ def reachable(binaries: Binaries, account: Account | None, copies: Path) -> Path
     original = binaries.site / binaries.program
     if account is None or barrier(account, original) is None:
         return original
-    copy = copies / f"{binaries.folders[0]}-{original.stat().st_mtime_ns}"
+    copy = copies / f"{binaries.folders[0]}-{(binaries.site / binaries.folders[0]).stat().st_mtime_ns}"
     if not copy.exists():
         unfinished = copy.with_suffix(".new")
         shutil.rmtree(unfinished, ignore_errors=True)
