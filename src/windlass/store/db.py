@@ -52,7 +52,7 @@ def make_pool(database_url: str, role: str, size: int) -> Pool:
     )
 
 
-class unavailable:  # noqa: N801 -- reads as a phrase: `with unavailable():`
+class unavailable:
     """Turns the driver's connection faults into Unavailable; a mistake in SQL stays what it is."""
 
     def __enter__(self) -> None:

@@ -8,23 +8,12 @@ from typing import Any, LiteralString
 import msgspec
 
 from windlass.core.ids import JobId, TaskId, task_of
-from windlass.core.placement.snapshot import Shape, shape_of
+from windlass.core.placement.snapshot import shape_of
 from windlass.core.spec import JobSpec
 from windlass.core.states import TERMINAL_TASK, JobState, TaskState, task_states
 from windlass.store.db import Conn
+from windlass.store.shapes import Shapes
 
-#: Makes the shapes that are new, and tells the numbers of all that were asked for.
-INTERN = """
-WITH wanted AS (
-    SELECT DISTINCT * FROM unnest(%(drivers)s::text[], %(millis)s::integer[], %(memory)s::bigint[])
-        AS w (driver, millis, memory)
-), made AS (
-    INSERT INTO shapes (driver, millis, memory) SELECT driver, millis, memory FROM wanted
-    ON CONFLICT DO NOTHING RETURNING id, driver, millis, memory
-)
-SELECT id, driver, millis, memory FROM made
-UNION SELECT s.id, s.driver, s.millis, s.memory FROM shapes s JOIN wanted USING (driver, millis, memory)
-"""
 #: Accepts jobs, each with its task and first event, in order of `ord`. A job whose key is taken is left out.
 SUBMIT = """
 WITH j AS MATERIALIZED (
@@ -64,7 +53,6 @@ SELECT coalesce(sum(n), 0)::integer FROM shapes s CROSS JOIN LATERAL (
         SELECT FROM tasks t WHERE t.shape = s.id AND t.state = 'queued' AND (t.priority > %(priority)s
             OR t.priority = %(priority)s AND t.seq < %(seq)s) ORDER BY t.priority DESC, t.seq LIMIT 1000) h) c
 """
-SHAPE = "SELECT driver, millis, memory FROM shapes WHERE id = %(id)s"
 #: Deletes jobs that are over, with all that hangs on them; an open one is left.
 DELETE = """
 WITH gone AS (
@@ -146,35 +134,6 @@ class JobView:
     not_before: datetime | None
     finished_at: datetime | None
     version: int
-
-
-class Shapes:
-    """The numbers of shapes, remembered: they never change."""
-
-    LIMIT = 10_000
-
-    def __init__(self) -> None:
-        self._known: dict[Shape, int] = {}
-
-    async def intern(self, conn: Conn, shapes: set[Shape]) -> Mapping[Shape, int]:
-        """The number of each shape, made where new."""
-        new = [shape for shape in shapes if shape not in self._known]
-        if new:
-            if len(self._known) + len(new) > self.LIMIT:
-                self._known.clear()
-                new = list(shapes)
-            values = {
-                "drivers": [s.driver.value for s in new],
-                "millis": [s.need.millis for s in new],
-                "memory": [s.need.memory for s in new],
-            }
-            missing = {(s.driver.value, s.need.millis, s.need.memory): s for s in new}
-            while missing:  # a shape another session commits between our two halves shows at the next look
-                for number, *key in await (await conn.execute(INTERN, values)).fetchall():
-                    shape = missing.pop(tuple(key), None)
-                    if shape is not None:
-                        self._known[shape] = number
-        return self._known
 
 
 async def submit(conn: Conn, jobs: Sequence[NewJob], shapes: Shapes) -> frozenset[JobId]:
@@ -269,7 +228,9 @@ def list_statement(wanted: Filter, *, paged: bool) -> LiteralString:
     if wanted.labels:
         clauses.append("j.labels @> %(labels)s::jsonb AND j.labels <> '{}'::jsonb")
     if wanted.queue is not None:
-        clauses.append("j.queue = %(queue)s" if wanted.queue == "default" else "j.queue = %(queue)s AND j.queue <> 'default'")
+        clauses.append(
+            "j.queue = %(queue)s" if wanted.queue == "default" else "j.queue = %(queue)s AND j.queue <> 'default'"
+        )
     if wanted.name is not None:
         clauses.append("j.name = %(name)s")
     if paged:

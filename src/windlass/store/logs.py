@@ -56,11 +56,15 @@ async def read(conn: Conn, attempt_id: AttemptId, after: int, limit: int = 64) -
     """Chunks that arrived after the one numbered `after`."""
     values = {"attempt_id": attempt_id, "after": after, "limit": limit}
     cursor = await conn.execute(READ, values, binary=True)
-    return [LogChunk(attempt_id, s, start, data, gap, at, seq) for seq, s, start, at, gap, data in await cursor.fetchall()]
+    return [
+        LogChunk(attempt_id, s, start, data, gap, at, seq) for seq, s, start, at, gap, data in await cursor.fetchall()
+    ]
 
 
 async def read_back(conn: Conn, attempt_id: AttemptId, before: int, limit: int = 16) -> list[LogChunk]:
     """Chunks that arrived before the one numbered `before`, the newest first."""
     values = {"attempt_id": attempt_id, "before": before, "limit": limit}
     cursor = await conn.execute(READ_BACK, values, binary=True)
-    return [LogChunk(attempt_id, s, start, data, gap, at, seq) for seq, s, start, at, gap, data in await cursor.fetchall()]
+    return [
+        LogChunk(attempt_id, s, start, data, gap, at, seq) for seq, s, start, at, gap, data in await cursor.fetchall()
+    ]

@@ -77,7 +77,23 @@ class Head:
 
 
 def _task(row: Sequence[Any]) -> tuple[Task, str]:
-    (tid, job, shape, state, version, created, queued, attempts, retries, losses, cancel, before, finished, why, text) = row
+    (
+        tid,
+        job,
+        shape,
+        state,
+        version,
+        created,
+        queued,
+        attempts,
+        retries,
+        losses,
+        cancel,
+        before,
+        finished,
+        why,
+        text,
+    ) = row
     task = Task(
         TaskId(tid),
         JobId(job),

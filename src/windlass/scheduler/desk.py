@@ -1,0 +1,156 @@
+"""What every duty works with: one connection to the ledger, the streams, the term, the picture; and the one way in
+which steps are written and their consequences sent.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import structlog
+
+from windlass.core.events import LaunchCommand
+from windlass.core.ids import AttemptId, JobId, NodeId
+from windlass.core.placement.scores import Policy
+from windlass.core.states import AttemptState, Cause
+from windlass.core.task import Attempt, Step
+from windlass.scheduler.picture import Picture
+from windlass.store import outbox
+from windlass.store.apply import apply
+from windlass.store.db import Conn
+from windlass.store.tasks import Live
+from windlass.stream import wire
+from windlass.stream.consume import GroupReader
+from windlass.stream.produce import Producer, StreamDown
+
+log = structlog.get_logger("scheduler")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The scheduler's settings as values. Names ending in _s are seconds."""
+
+    policy: Policy = Policy.BEST_FIT
+    reserve_after_s: float = 60.0
+    node_suspect_s: float = 6.0
+    node_lost_s: float = 15.0
+
+
+@dataclass(slots=True)
+class Desk:
+    """The leader's means during one term."""
+
+    conn: Conn
+    producer: Producer
+    reader: GroupReader[wire.Report]
+    term: int
+    rules: Rules
+    picture: Picture = field(default_factory=Picture)
+    #: outbox rows that were shipped and can go
+    sent: list[int] = field(default_factory=lambda: list[int]())
+    #: messages that wait for the next send
+    commands: dict[NodeId, list[wire.CommandOut]] = field(
+        default_factory=lambda: defaultdict[NodeId, list[wire.CommandOut]](list)
+    )
+    ended: list[JobId] = field(default_factory=lambda: list[JobId]())
+    happened: bool = False
+    _unsent: list[int] = field(default_factory=lambda: list[int]())
+
+    async def write(self, steps: Sequence[Step], texts: Mapping[str, str]) -> list[Step]:
+        """Write steps under the term and settle what moved; `texts` are specs by task id. Returns the ones that did
+        not move, because something else moved them first. Raises Fenced, Unavailable."""
+        sent = tuple(self.sent)
+        applied = await apply(self.conn, steps, term=self.term, sent=sent)
+        del self.sent[: len(sent)]
+        self.picture.set_clock(applied.now)
+        left: list[Step] = []
+        for step in steps:
+            if step.task.id in applied.moved:
+                self._settled(step, texts[step.task.id])
+            else:
+                left.append(step)
+        self._unsent.extend(applied.outbox)
+        self.happened = self.happened or bool(applied.moved)
+        return left
+
+    def _settled(self, step: Step, text: str) -> None:
+        self.picture.settle(step, text)
+        for command in step.commands:
+            if step.attempt is not None and step.attempt.id == command.attempt_id:
+                order = (
+                    launch(step, text, self.picture.now()) if isinstance(command, LaunchCommand) else stop(step.attempt)
+                )
+                self.commands[command.node_id].append(order)
+        attempt, task = step.attempt, step.task
+        if attempt is not None and attempt.state.terminal:
+            self.forget(attempt.node_id, [attempt.id])
+        if task.state.terminal:
+            self.ended.append(task.job_id)
+
+    async def clear_sent(self) -> None:
+        """Delete outbox rows that were shipped, when no write came by to do it."""
+        if self.sent:
+            done, self.sent = self.sent, []
+            await outbox.clear(self.conn, done)
+
+    def adopt(self, outbox_ids: Iterable[int]) -> None:
+        """Outbox rows whose commands go out with the next send."""
+        self._unsent.extend(outbox_ids)
+
+    def forget(self, node_id: NodeId, attempt_ids: Iterable[AttemptId]) -> None:
+        """Tell a node, with the next send, that the ledger has these outcomes."""
+        self.commands[node_id].append(wire.Forget(tuple(attempt_ids)))
+
+    async def flush(self) -> None:
+        """Send what waits, and let go of what was read. A failure costs time, not work: the sweep repairs it."""
+        news: list[wire.News] = []
+        if self.ended:
+            news.append(wire.Ended(tuple(self.ended)))
+        if self.happened:
+            news.append(wire.Happened())
+        commands = {node: _merged(orders) for node, orders in self.commands.items() if orders}
+        self.ended, self.happened = [], False
+        self.commands.clear()
+        unsent, self._unsent = self._unsent, []
+        try:
+            await self.producer.send(commands=commands, news=news, read=self.reader.receipt())
+        except StreamDown as error:
+            log.warning("stream_send_failed", error=str(error))
+        else:
+            self.sent.extend(unsent)
+
+
+def _merged(orders: list[wire.CommandOut]) -> list[wire.CommandOut]:
+    """Many Forgets as one."""
+    gone = [order for order in orders if isinstance(order, wire.Forget)]
+    if len(gone) < 2:
+        return orders
+    others = [order for order in orders if not isinstance(order, wire.Forget)]
+    return [*others, wire.Forget(tuple(a for order in gone for a in order.attempt_ids))]
+
+
+def launch(step: Step | Live, spec_text: str, now: float) -> wire.LaunchRaw:
+    """The order to run this attempt."""
+    task, attempt = step.task, step.attempt
+    assert attempt is not None
+    deadline = None if task.deadline_at is None else max(0.0, task.deadline_at - now)
+    return wire.LaunchRaw(
+        attempt.id, attempt.fence, attempt.number, task.job_id, msgspec.Raw(spec_text.encode()), deadline
+    )
+
+
+def stop(attempt: Attempt) -> wire.Stop:
+    """The order to end this attempt."""
+    messages = {Cause.CANCELLED: "cancelled by request", Cause.TIMEOUT: "a time limit passed"}
+    cause = attempt.stop_cause or Cause.CANCELLED
+    return wire.Stop(attempt.id, attempt.fence, cause, messages.get(cause, cause.value))
+
+
+def order_again(live: Live, now: float) -> wire.CommandOut | None:
+    """What the node must be told of a live attempt, should it not know: the sweep's answer to anything lost."""
+    attempt = live.attempt
+    if attempt is None:
+        return None
+    if attempt.state is AttemptState.PLACED:
+        return launch(live, live.spec_text, now)
+    return stop(attempt) if attempt.state is AttemptState.STOPPING else None

@@ -1,0 +1,145 @@
+"""Elect: who leads. The lease row with its term is the proof; everything else only makes it quick.
+
+One attempt per beat, on a connection of its own:
+1. A leader renews. It trusts itself until `trusted_until`, counted from before the renewal was sent, on its own
+   monotonic clock; past that moment it stops by itself, answer or no answer.
+2. A standby takes the lease if it has lapsed.
+3. The bell: each contender tries a session-level advisory lock. Whoever holds it knows that no other live session
+   does: a standby that gets it while another's lease still stands knows that holder's session is gone, and lets the
+   lease lapse at once instead of waiting it out. Behind a pooler in transaction mode the bell means nothing, and the
+   fence makes a false one harmless; `bell` switches it off.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import structlog
+
+from windlass.core.lease import trusted_until
+from windlass.errors import Fenced, Unavailable
+from windlass.store import leases
+from windlass.store.db import Conn, connect
+
+log = structlog.get_logger("scheduler")
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How the lease is kept, in seconds."""
+
+    ttl_s: float = 3.0
+    renew_s: float = 1.0
+    standby_s: float = 0.2
+    bell: bool = True
+
+
+class Elector:
+    """Runs for office for as long as it lives; while it leads, one `lead(term)` task runs."""
+
+    def __init__(self, database_url: str, holder: str, terms: Terms, lead: Callable[[int], Awaitable[None]]) -> None:
+        self._url, self._holder, self._terms, self._lead = database_url, holder, terms, lead
+        self._conn: Conn | None = None
+        self._bell = False
+        self.term: int | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until stop is set; then resigns."""
+        try:
+            while not stop.is_set():
+                try:
+                    term = await self._stand()
+                except Unavailable as error:
+                    log.warning("election_waits", error=str(error))
+                    await self._close()
+                    term = None
+                if term is not None:
+                    await self._reign(term, stop)
+                elif not stop.is_set():
+                    await _sleep(stop, self._terms.standby_s)
+        finally:
+            await self._close()
+
+    async def _connection(self) -> Conn:
+        if self._conn is None or self._conn.closed:
+            self._conn, self._bell = await connect(self._url, "elector"), False
+        return self._conn
+
+    async def _close(self) -> None:
+        if self._conn is not None:
+            with suppress(Exception):
+                await self._conn.close()
+            self._conn, self._bell = None, False
+
+    async def _stand(self) -> int | None:
+        """One try for the lease: the term won, or None."""
+        conn = await self._connection()
+        self._since = time.monotonic()
+        term = await leases.take(conn, self._holder, self._terms.ttl_s)
+        if not self._terms.bell:
+            return term
+        self._bell = self._bell or await leases.hold_bell(conn)
+        if term is None and self._bell:
+            current = await leases.leader(conn)
+            if current is not None and current.live:
+                log.info("leader_session_gone", holder=current.holder, term=current.term)
+                await leases.expire(conn, current.term)
+                self._since = time.monotonic()
+                term = await leases.take(conn, self._holder, self._terms.ttl_s)
+        return term
+
+    async def _reign(self, term: int, stop: asyncio.Event) -> None:
+        """Lead until the trust runs out, the lease is lost, the duties fail, or stop is set."""
+        self.term = term
+        log.info("leading", term=term)
+        duties = asyncio.ensure_future(self._lead(term))
+        until = trusted_until(self._since, self._terms.ttl_s)
+        try:
+            while not stop.is_set():
+                pause = min(self._terms.renew_s, max(0.0, until - time.monotonic()))
+                await _sleep(stop, pause, duties)
+                if duties.done() or stop.is_set():
+                    break
+                began = time.monotonic()
+                if began >= until or not await self._renewed(term, until - began):
+                    log.warning("lease_lost", term=term)
+                    break
+                until = trusted_until(began, self._terms.ttl_s)
+        finally:
+            self.term = None
+            duties.cancel()
+            await self._finish(duties, term)
+
+    async def _renewed(self, term: int, within_s: float) -> bool:
+        try:
+            async with asyncio.timeout(within_s):
+                conn = await self._connection()
+                return await leases.renew(conn, self._holder, term, self._terms.ttl_s)
+        except (Unavailable, TimeoutError) as error:
+            log.warning("renewal_failed", term=term, error=str(error) or "too slow")
+            await self._close()
+            return False
+
+    async def _finish(self, duties: "asyncio.Future[None]", term: int) -> None:
+        try:
+            await duties
+        except asyncio.CancelledError:
+            pass
+        except (Fenced, Unavailable) as error:
+            log.warning("duties_ended", term=term, error=str(error))
+        except Exception:
+            log.exception("duties_failed", term=term)
+        with suppress(Unavailable):
+            async with asyncio.timeout(2):
+                await leases.resign(await self._connection(), self._holder, term)
+
+
+async def _sleep(stop: asyncio.Event, seconds: float, *others: "asyncio.Future[None]") -> None:
+    """Until the time is over, stop is set, or one of the others is done."""
+    waiter = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([waiter, *others], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiter.cancel()

@@ -1,0 +1,107 @@
+"""Ingest: reports of attempts become steps, one write for all of them.
+
+Reports of one attempt that arrive together are folded into one step. A report of an attempt the picture does not hold
+is looked up in the ledger; one the ledger holds as ended, or not at all, changes nothing and is answered with Forget.
+"""
+
+from collections.abc import Sequence
+
+import structlog
+
+from windlass.core import events
+from windlass.core.attempt import fold, step
+from windlass.core.events import AttemptEvent, Ignored
+from windlass.core.ids import AttemptId, TaskId
+from windlass.core.task import Step
+from windlass.scheduler.desk import Desk
+from windlass.store import tasks
+from windlass.store.tasks import Live
+from windlass.stream import wire
+
+log = structlog.get_logger("scheduler")
+
+AttemptReport = wire.Prepared | wire.Started | wire.Exited | wire.Refused
+_ROUNDS = 3
+
+
+async def run_once(desk: Desk, reports: Sequence[AttemptReport]) -> int:
+    """Apply reports; returns how many attempts moved."""
+    now = desk.picture.now()
+    return await advance(desk, [(r.attempt_id, _event(r, now), r) for r in reports])
+
+
+Fact = tuple[AttemptId, AttemptEvent, AttemptReport | None]
+
+
+async def advance(desk: Desk, facts: Sequence[Fact]) -> int:
+    """Move attempts by facts, those of workers and the leader's own findings (no report) alike."""
+    moved = 0
+    for _ in range(_ROUNDS):
+        if not facts:
+            break
+        known = await _known(desk, facts)
+        steps = _steps(desk, facts, known)
+        if not steps:
+            break
+        texts = {live.task.id: live.spec_text for live in known.values()}
+        left = await desk.write(list(steps.values()), texts)
+        moved += len(steps) - len(left)
+        behind = {s.attempt.id for s in left if s.attempt is not None}
+        for attempt_id in behind:
+            desk.picture.drop(attempt_id)
+        facts = [fact for fact in facts if fact[0] in behind]
+    return moved
+
+
+async def _known(desk: Desk, facts: Sequence[Fact]) -> dict[AttemptId, Live]:
+    live = desk.picture.live
+    known = {attempt_id: live[attempt_id] for attempt_id, _, _ in facts if attempt_id in live}
+    missing = list({attempt_id for attempt_id, _, _ in facts} - known.keys())
+    if missing:
+        found = await tasks.by_attempt(desk.conn, missing)
+        for one in found.values():
+            desk.picture.refresh(one)
+        known |= found
+    return known
+
+
+def _steps(desk: Desk, facts: Sequence[Fact], known: dict[AttemptId, Live]) -> dict[TaskId, Step]:
+    now = desk.picture.now()
+    steps: dict[TaskId, Step] = {}
+    for attempt_id, event, report in facts:
+        live = known.get(attempt_id)
+        if live is None or live.attempt is None:
+            _ignored(desk, report, "the ledger does not know it")
+            continue
+        if report is not None and report.node_id != live.attempt.node_id:
+            log.warning("report_from_wrong_node", attempt_id=attempt_id, node_id=report.node_id)
+            continue
+        before = steps.get(live.task.id)
+        task, attempt = (before.task, before.attempt) if before else (live.task, live.attempt)
+        result = step(task, attempt, event, now)
+        if isinstance(result, Ignored):
+            _ignored(desk, report, result.reason)
+            continue
+        steps[task.id] = fold(before, result) if before else result
+    return steps
+
+
+def _ignored(desk: Desk, report: AttemptReport | None, reason: str) -> None:
+    if report is None:
+        return
+    log.debug("report_ignored", attempt_id=report.attempt_id, report=type(report).__name__, reason=reason)
+    if isinstance(report, wire.Exited | wire.Refused):
+        desk.forget(report.node_id, [report.attempt_id])
+
+
+def _event(report: AttemptReport, now: float) -> AttemptEvent:
+    match report:
+        case wire.Prepared():
+            return events.Prepared()
+        case wire.Started():
+            return events.Started(now - report.ago)
+        case wire.Exited():
+            began = None if report.started_ago is None else now - report.started_ago
+            return events.Exited(now - report.ago, report.cause, report.exit_code, report.message, began)
+        case wire.Refused():
+            return events.Refused(report.message)

@@ -1,0 +1,128 @@
+"""The leader's cycle, and the scheduler process around it.
+
+While it leads, one coroutine does, in turn:
+1. read: reports and bells from the stream, waiting at most until something falls due;
+2. hear: nodes that come and live (watch);
+3. ingest: reports become steps, one write;
+4. expire: time limits and ends of backoff;
+5. dispatch: plan and place, one write;
+6. flush: commands, news and receipts, one round trip.
+Once a second it also sweeps: outbox rows nobody sent, silent nodes, jobs past their ttl.
+"""
+
+import asyncio
+import os
+import platform
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from windlass.core.placement.scores import Policy
+from windlass.errors import SettingsError
+from windlass.scheduler import dispatch, expire, ingest, prune, ship
+from windlass.scheduler.desk import Desk, Rules
+from windlass.scheduler.elect import Elector, Terms
+from windlass.scheduler.watch import Watch
+from windlass.settings import Settings
+from windlass.store import nodes, shapes, tasks
+from windlass.store.db import connect, unavailable
+from windlass.stream import wire
+from windlass.stream.consume import GroupReader
+from windlass.stream.keys import LEADER_GROUP, Keys
+from windlass.stream.produce import Producer, StreamDown
+from windlass.stream.produce import connect as connect_stream
+
+log = structlog.get_logger("scheduler")
+
+SWEEP_S = 1.0
+#: A row this old in the outbox was forgotten by whoever wrote it.
+OUTBOX_AGE_S = 2.0
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """One scheduler process: stand for election until stop is set."""
+    for key, value in (("database.url", settings.database.url), ("redis.url", settings.redis.url)):
+        if not value:
+            raise SettingsError(f"{key} is not set; the scheduler needs it")
+    plan = settings.scheduler
+    rules = Rules(Policy(plan.placement), plan.reserve_after_s, plan.node_suspect_s, plan.node_lost_s)
+
+    async def lead(term: int) -> None:
+        await reign(settings.database.url, settings.redis.url, Keys(settings.cluster), term, rules)
+
+    holder = f"{platform.node()}/{os.getpid()}"
+    elector = Elector(settings.database.url, holder, Terms(plan.lease_ttl_s, plan.lease_renew_s), lead)
+    await elector.run(stop)
+
+
+async def reign(database_url: str, redis_url: str, keys: Keys, term: int, rules: Rules) -> None:
+    """The leader's duties for one term, until cancelled. Raises Fenced, Unavailable."""
+    conn = await connect(database_url, "leader")
+    writing, reading = connect_stream(redis_url), connect_stream(redis_url)
+    try:
+        reader = GroupReader(reading, keys.leader, LEADER_GROUP, wire.reports())
+        desk = Desk(conn, Producer(writing, keys), reader, term, rules)
+        with unavailable():
+            await _load(desk)
+            await _cycle(desk)
+    finally:
+        await asyncio.gather(conn.close(), writing.aclose(), reading.aclose(), return_exceptions=True)
+
+
+async def _load(desk: Desk) -> None:
+    known = await shapes.every(desk.conn)
+    rows = await nodes.every(desk.conn)
+    live = await tasks.all_live(desk.conn)
+    desk.picture.set_clock(await tasks.clock(desk.conn))
+    desk.picture.load([row.node for row in rows], live, known)
+    log.info("picture_loaded", term=desk.term, nodes=len(rows), live=len(live), shapes=len(known))
+
+
+async def _cycle(desk: Desk) -> None:
+    watch, swept = Watch(), 0.0
+    while True:
+        messages = await _read(desk, watch, swept)
+        await watch.hear(desk, [m for m in messages if isinstance(m, wire.Hello | wire.Beat)])
+        reports = [m for m in messages if isinstance(m, ingest.AttemptReport)]
+        if reports:
+            await ingest.run_once(desk, reports)
+        bells = {m.what for m in messages if isinstance(m, wire.Bell)}
+        if "jobs" in bells:
+            desk.picture.waiting = True
+        if "outbox" in bells:
+            await ship.run_once(desk, 0.0)
+        if desk.picture.now() >= desk.picture.next_due:
+            await expire.run_once(desk)
+        if time.monotonic() - swept >= SWEEP_S:
+            swept = time.monotonic()
+            await _sweep(desk, watch)
+        placed = await dispatch.run_once(desk)
+        while placed and desk.picture.waiting:
+            await desk.flush()
+            placed = await dispatch.run_once(desk)
+        await desk.flush()
+
+
+async def _read(desk: Desk, watch: Watch, swept: float) -> Sequence[wire.Report]:
+    now = time.monotonic()
+    pause = min(swept + SWEEP_S - now, desk.picture.next_due - desk.picture.now(), SWEEP_S)
+    try:
+        return await desk.reader.read(max(pause, 0.001))
+    except StreamDown as error:
+        watch.deaf()
+        log.warning("stream_read_failed", error=str(error))
+        await asyncio.sleep(max(min(pause, 0.5), 0.05))
+        return []
+
+
+async def _sweep(desk: Desk, watch: Watch) -> None:
+    """What no bell announces, or whose bell was lost."""
+    await ship.run_once(desk, OUTBOX_AGE_S)
+    await watch.tick(desk)
+    await prune.run_once(desk)
+    ahead = await tasks.next_due(desk.conn)
+    if ahead is not None:
+        desk.picture.next_due = min(desk.picture.next_due, desk.picture.now() + max(ahead, 0.0))
+    desk.picture.waiting = True
+    await desk.clear_sent()

@@ -1,0 +1,104 @@
+"""What the leader holds in memory: a warm copy of what it has committed, rebuilt from the ledger at election.
+
+The ledger decides; the picture saves asking. It changes only in `settle`, with a step that was written.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from windlass.core.ids import AttemptId, NodeId
+from windlass.core.placement.snapshot import NOTHING, Node, Room, Shape
+from windlass.core.states import NodeState
+from windlass.core.task import Step, wake_at
+from windlass.store.tasks import Live
+
+
+@dataclass(slots=True)
+class Picture:
+    """Nodes, live attempts and clocks, as of the last commit."""
+
+    nodes: dict[NodeId, Node] = field(default_factory=lambda: dict[NodeId, Node]())
+    #: monotonic moment each node was last heard
+    heard: dict[NodeId, float] = field(default_factory=lambda: dict[NodeId, float]())
+    shapes: dict[int, Shape] = field(default_factory=lambda: dict[int, Shape]())
+    live: dict[AttemptId, Live] = field(default_factory=lambda: dict[AttemptId, Live]())
+    by_node: dict[NodeId, set[AttemptId]] = field(default_factory=lambda: defaultdict[NodeId, set[AttemptId]](set))
+    used: dict[NodeId, Room] = field(default_factory=lambda: dict[NodeId, Room]())
+    #: whether something may be queued that the last look did not place
+    waiting: bool = True
+    #: database seconds at which the next time limit falls, as far as known
+    next_due: float = 0.0
+    _offset: float = 0.0
+
+    def set_clock(self, database_now: float) -> None:
+        """Take the database's clock as just read."""
+        self._offset = database_now - time.monotonic()
+
+    def now(self) -> float:
+        """Database seconds, carried on by this machine's monotonic clock."""
+        return time.monotonic() + self._offset
+
+    def load(self, nodes: Iterable[Node], live: Iterable[Live], shapes: dict[int, Shape]) -> None:
+        """Begin anew from the ledger."""
+        moment = time.monotonic()
+        self.nodes = {node.id: node for node in nodes}
+        self.heard = dict.fromkeys(self.nodes, moment)
+        self.shapes = dict(shapes)
+        self.live, self.used = {}, {}
+        self.by_node.clear()
+        for one in live:
+            self._enter(one)
+        self.waiting, self.next_due = True, 0.0
+
+    def settle(self, step: Step, spec_text: str) -> None:
+        """A step was written: show it."""
+        task = replace(step.task, version=step.base + 1)
+        attempt = step.attempt
+        if attempt is not None:
+            self._leave(attempt.id)
+            if not attempt.state.terminal:
+                self._enter(Live(task, attempt, spec_text))
+        due = wake_at(task, attempt)
+        if due is not None:
+            self.next_due = min(self.next_due, due)
+        if not task.state.terminal and task.state.value == "queued":
+            self.waiting = True
+
+    def drop(self, attempt_id: AttemptId) -> None:
+        """Something else moved this task: what is known of it no longer counts."""
+        self._leave(attempt_id)
+
+    def refresh(self, one: Live) -> None:
+        """Take a row as just read."""
+        if one.attempt is not None:
+            self._leave(one.attempt.id)
+            if not one.attempt.state.terminal:
+                self._enter(one)
+
+    def _enter(self, one: Live) -> None:
+        assert one.attempt is not None
+        node_id = one.attempt.node_id
+        self.live[one.attempt.id] = one
+        self.by_node[node_id].add(one.attempt.id)
+        self.used[node_id] = self.used.get(node_id, NOTHING) + self.shapes[one.task.shape].need
+
+    def _leave(self, attempt_id: AttemptId) -> None:
+        one = self.live.pop(attempt_id, None)
+        if one is not None and one.attempt is not None:
+            node_id = one.attempt.node_id
+            self.by_node[node_id].discard(attempt_id)
+            self.used[node_id] = self.used[node_id] - self.shapes[one.task.shape].need
+
+    def fleet(self) -> list[Node]:
+        """The nodes with what is reserved on them."""
+        return [replace(node, used=self.used.get(node.id, NOTHING)) for node in self.nodes.values()]
+
+    def free(self) -> Room:
+        """All that is free on nodes that take work, summed: a bound on what may be placed."""
+        total = NOTHING
+        for node in self.fleet():
+            if node.state is NodeState.READY and not node.cordoned:
+                total += node.free
+        return total

@@ -1,0 +1,142 @@
+"""Watch: nodes come, say they live, fall silent; and what a node holds is held against what the ledger says it has.
+
+A node's silence means nothing while the leader itself can't hear: decisions freeze until the stream was readable for
+one whole lost-interval, which also covers the time right after a takeover.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from windlass.core import events
+from windlass.core.ids import AttemptId, NodeId
+from windlass.core.placement.snapshot import Node, Room
+from windlass.core.states import AttemptState, Cause, Driver, NodeState
+from windlass.scheduler.desk import Desk, order_again
+from windlass.scheduler.ingest import Fact, advance
+from windlass.store import nodes, tasks
+from windlass.stream import wire
+
+log = structlog.get_logger("scheduler")
+
+#: Seconds a node has to take up what it was sent before the sweep asks again.
+GRACE_S = 3.0
+
+
+@dataclass(slots=True)
+class Watch:
+    """The duty's memory: since when the stream can be heard, who beat since the last write, what looked odd."""
+
+    hearing_since: float = field(default_factory=time.monotonic)
+    beaten: set[NodeId] = field(default_factory=lambda: set[NodeId]())
+    strangers: dict[NodeId, set[AttemptId]] = field(default_factory=lambda: dict[NodeId, set[AttemptId]]())
+
+    def deaf(self) -> None:
+        """The stream could not be read just now."""
+        self.hearing_since = time.monotonic()
+
+    async def hear(self, desk: Desk, messages: Sequence[wire.Hello | wire.Beat]) -> None:
+        """Take up what nodes say."""
+        for message in messages:
+            if isinstance(message, wire.Hello):
+                await self._hello(desk, message)
+            else:
+                await self._beat(desk, message)
+
+    async def _hello(self, desk: Desk, hello: wire.Hello) -> None:
+        picture = desk.picture
+        old = picture.nodes.get(hello.node_id)
+        drivers = frozenset(Driver(d) for d in hello.drivers if d in set(Driver))
+        node = Node(
+            hello.node_id,
+            hello.name,
+            NodeState.READY,
+            old.cordoned if old else False,
+            drivers,
+            Room(hello.millis, hello.memory),
+        )
+        await nodes.upsert(
+            desk.conn, node, version=hello.version, labels=hello.labels, facts=hello.facts, term=desk.term
+        )
+        picture.nodes[node.id], picture.heard[node.id] = node, time.monotonic()
+        picture.waiting = True
+        if old is None or old.state is not NodeState.READY:
+            log.info("node_ready", node_id=node.id, node=node.name)
+
+    async def _beat(self, desk: Desk, beat: wire.Beat) -> None:
+        picture = desk.picture
+        node = picture.nodes.get(beat.node_id)
+        if node is None or node.state is NodeState.LOST:
+            desk.commands[beat.node_id].append(wire.Introduce())
+            if node is None:
+                return
+        picture.heard[beat.node_id] = time.monotonic()
+        self.beaten.add(beat.node_id)
+        if node is not None and node.state is NodeState.SUSPECT:
+            await self._become(desk, node, NodeState.READY)
+        await self._compare(desk, beat)
+
+    async def _compare(self, desk: Desk, beat: wire.Beat) -> None:
+        picture = desk.picture
+        held, ours = set(beat.attempts), picture.by_node[beat.node_id]
+        now = picture.now()
+        lost: list[Fact] = []
+        for attempt_id in ours - held:
+            live = picture.live[attempt_id]
+            attempt = live.attempt
+            if attempt is None or now - max(attempt.placed_at, attempt.stop_sent_at or 0) < GRACE_S:
+                continue
+            if attempt.state in (AttemptState.PREPARING, AttemptState.RUNNING):
+                gone = events.Exited(now, Cause.NODE_LOST, None, "its node no longer knows it")
+                lost.append((attempt_id, gone, None))
+            elif (order := order_again(live, now)) is not None:
+                log.info("repair", kind="missing_launch", attempt_id=attempt_id, node_id=beat.node_id)
+                desk.commands[beat.node_id].append(order)
+        await advance(desk, lost)
+        strangers = held - ours
+        again = strangers & self.strangers.get(beat.node_id, set())
+        self.strangers[beat.node_id] = strangers
+        if again:
+            await self._disown(desk, beat.node_id, again)
+
+    async def _disown(self, desk: Desk, node_id: NodeId, strangers: set[AttemptId]) -> None:
+        """Attempts a node has held for two beats and the picture does not: over, superseded or unknown."""
+        found = await tasks.by_attempt(desk.conn, list(strangers))
+        over: list[AttemptId] = []
+        for attempt_id in strangers:
+            one = found.get(attempt_id)
+            if one is None or one.attempt is None or one.attempt.state.terminal or one.attempt.node_id != node_id:
+                over.append(attempt_id)
+            else:
+                desk.picture.refresh(one)
+        if over:
+            log.info("repair", kind="unknown_attempt", node_id=node_id, count=len(over))
+            desk.forget(node_id, over)
+
+    async def tick(self, desk: Desk) -> None:
+        """Once a second: write down who was heard, and judge who was not."""
+        if self.beaten:
+            await nodes.beat(desk.conn, list(self.beaten), term=desk.term)
+            self.beaten.clear()
+        now, rules = time.monotonic(), desk.rules
+        if now - self.hearing_since < rules.node_lost_s:
+            return
+        for node in list(desk.picture.nodes.values()):
+            silence = now - desk.picture.heard[node.id]
+            if silence >= rules.node_lost_s and node.state is not NodeState.LOST:
+                await self._lose(desk, node, silence)
+            elif silence >= rules.node_suspect_s and node.state is NodeState.READY:
+                await self._become(desk, node, NodeState.SUSPECT)
+
+    async def _lose(self, desk: Desk, node: Node, silence: float) -> None:
+        await self._become(desk, node, NodeState.LOST)
+        attempts = list(desk.picture.by_node[node.id])
+        log.warning("node_lost", node_id=node.id, node=node.name, silence_s=round(silence, 1), attempts=len(attempts))
+        await advance(desk, [(attempt_id, events.NodeLost(), None) for attempt_id in attempts])
+
+    async def _become(self, desk: Desk, node: Node, state: NodeState) -> None:
+        await nodes.set_state(desk.conn, node.id, state, term=desk.term)
+        desk.picture.nodes[node.id] = replace(node, state=state)
+        desk.picture.waiting = True

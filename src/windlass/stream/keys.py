@@ -1,0 +1,41 @@
+"""Every key Windlass uses in Redis or Valkey.
+
+| key | type | what |
+|---|---|---|
+| `{cluster}:leader` | stream, group `leader` | reports of workers and bells of the API, for whoever leads |
+| `{cluster}:node:{node_id}` | stream, group `worker` | commands to one node |
+| `{cluster}:news` | stream, no group, capped | "look again" for API processes: job ids that ended, attempts with new output |
+
+Every entry has one field `m`: a JSON list of messages (wire.py). All of it may vanish at any time.
+"""
+
+from dataclasses import dataclass
+
+from windlass.core.ids import NodeId
+
+LEADER_GROUP = "leader"
+WORKER_GROUP = "worker"
+#: One name for whoever leads: a new leader inherits what the last one had read and not yet committed.
+CONSUMER = "0"
+FIELD = b"m"
+NEWS_LENGTH = 4096
+#: Entries kept at most where nobody reads; what is cut off is repaired by the sweep.
+BACKLOG_LENGTH = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one cluster."""
+
+    cluster: str
+
+    @property
+    def leader(self) -> str:
+        return f"{self.cluster}:leader"
+
+    @property
+    def news(self) -> str:
+        return f"{self.cluster}:news"
+
+    def node(self, node_id: NodeId) -> str:
+        return f"{self.cluster}:node:{node_id}"

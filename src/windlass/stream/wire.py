@@ -1,0 +1,202 @@
+"""The messages. Unknown fields are ignored and unknown types skipped, so that versions next to each other can talk.
+
+Moments travel as ages: `ago` is how many seconds before sending it happened, by the sender's monotonic clock.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from windlass.core.ids import AttemptId, JobId, NodeId
+from windlass.core.spec import JobSpec
+from windlass.core.states import Cause
+
+
+class Message(Struct, frozen=True, tag_field="type", omit_defaults=True):
+    """Root of all messages."""
+
+
+class Launch(Message, frozen=True, tag="launch"):
+    """Run this attempt. Idempotent by (attempt_id, fence)."""
+
+    attempt_id: AttemptId
+    fence: int
+    number: int
+    job_id: JobId
+    spec: JobSpec
+    #: seconds from sending until the job's deadline
+    deadline_in: float | None = None
+
+
+class LaunchRaw(Message, frozen=True, tag="launch"):
+    """The same, as the scheduler sends it: the spec passes through as stored."""
+
+    attempt_id: AttemptId
+    fence: int
+    number: int
+    job_id: JobId
+    spec: msgspec.Raw
+    deadline_in: float | None = None
+
+
+class Stop(Message, frozen=True, tag="stop"):
+    """End this attempt: stop signal, grace, kill. An attempt not known here is answered with its end."""
+
+    attempt_id: AttemptId
+    fence: int
+    cause: Cause
+    message: str = ""
+
+
+class Forget(Message, frozen=True, tag="forget"):
+    """The ledger has these outcomes: the journal need not keep them."""
+
+    attempt_ids: tuple[AttemptId, ...]
+
+
+class Introduce(Message, frozen=True, tag="introduce"):
+    """The leader does not know this node: say who you are."""
+
+
+Command = Launch | Stop | Forget | Introduce
+CommandOut = LaunchRaw | Stop | Forget | Introduce
+
+
+class Hello(Message, frozen=True, tag="hello"):
+    """A node describes itself: at start, on change, and when asked."""
+
+    node_id: NodeId
+    name: str
+    millis: int
+    memory: int
+    drivers: tuple[str, ...]
+    version: str
+    labels: Mapping[str, str] = {}
+    facts: Mapping[str, Any] = {}
+
+
+class Beat(Message, frozen=True, tag="beat"):
+    """The node lives; `attempts` is all it holds, running or ended and not yet told to forget."""
+
+    node_id: NodeId
+    attempts: tuple[AttemptId, ...] = ()
+
+
+class Prepared(Message, frozen=True, tag="prepared"):
+    node_id: NodeId
+    attempt_id: AttemptId
+
+
+class Started(Message, frozen=True, tag="started"):
+    node_id: NodeId
+    attempt_id: AttemptId
+    ago: float = 0.0
+
+
+class Exited(Message, frozen=True, tag="exited"):
+    """It is proven gone, its output is in the log store, its outcome in the node's journal."""
+
+    node_id: NodeId
+    attempt_id: AttemptId
+    ago: float = 0.0
+    cause: Cause | None = None
+    exit_code: int | None = None
+    message: str = ""
+    started_ago: float | None = None
+
+
+class Refused(Message, frozen=True, tag="refused"):
+    """The node does not take this attempt; nothing ran."""
+
+    node_id: NodeId
+    attempt_id: AttemptId
+    message: str
+
+
+class Bell(Message, frozen=True, tag="bell"):
+    """Something was committed that the leader should look at: new jobs, or orders in the outbox."""
+
+    what: str
+
+
+Report = Hello | Beat | Prepared | Started | Exited | Refused | Bell
+
+
+class Ended(Message, frozen=True, tag="ended"):
+    """News: these jobs are over."""
+
+    job_ids: tuple[JobId, ...]
+
+
+class Output(Message, frozen=True, tag="output"):
+    """News: these attempts have new log chunks."""
+
+    attempt_ids: tuple[AttemptId, ...]
+
+
+class Happened(Message, frozen=True, tag="happened"):
+    """News: there are new events."""
+
+
+News = Ended | Output | Happened
+
+T = TypeVar("T")
+
+_encoder = msgspec.json.Encoder()
+_list = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def encode(messages: Sequence[Message]) -> bytes:
+    """Messages as one stream entry's content."""
+    return _encoder.encode(messages)
+
+
+class Reader(Generic[T]):
+    """Decodes entries into one family of messages; what it can't read is counted and skipped, never fatal."""
+
+    def __init__(self, family: Any) -> None:
+        self._all: msgspec.json.Decoder[list[T]] = msgspec.json.Decoder(list[family])
+        self._one: msgspec.json.Decoder[T] = msgspec.json.Decoder(family)
+        self.skipped = 0
+
+    def read(self, entries: Iterable[bytes]) -> list[T]:
+        """Every message of these entries, in order."""
+        messages: list[T] = []
+        for entry in entries:
+            try:
+                messages += self._all.decode(entry)
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                messages += self._singly(entry)
+        return messages
+
+    def _singly(self, entry: bytes) -> list[T]:
+        """An entry with something unknown in it: what can be read of it."""
+        found: list[T] = []
+        try:
+            pieces = _list.decode(entry)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            self.skipped += 1
+            return found
+        for piece in pieces:
+            try:
+                found.append(self._one.decode(piece))
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                self.skipped += 1
+        return found
+
+
+def commands() -> Reader[Command]:
+    """What a worker reads."""
+    return Reader(Command)
+
+
+def reports() -> Reader[Report]:
+    """What the leader reads."""
+    return Reader(Report)
+
+
+def news() -> Reader[News]:
+    """What API processes read."""
+    return Reader(News)
