@@ -1,0 +1,57 @@
+"""Sentences about jobs: how one ended, and why one waits."""
+
+from windlass.cli.render import span
+from windlass.client import Attempt, Job
+
+
+def ended(job: Job) -> str:
+    """How a job ended, in one sentence."""
+    tries = len(job.status.attempts)
+    after = f" after {tries} attempts" if tries > 1 else ""
+    if job.state == "cancelled":
+        return f"{job.id} was cancelled{after}"
+    if job.state != "failed":
+        return f"{job.id} {job.state}{after}"
+    last = job.last_attempt
+    why = fault(last) if last is not None else ""
+    return f"{job.id} failed{after}: {why or job.status.reason or 'no cause was recorded'}"
+
+
+def fault(attempt: Attempt) -> str:
+    """What ended an attempt that did not succeed, in a few words; empty where nothing did."""
+    if attempt.cause is None:
+        return ""
+    words = {
+        "exit_code": f"exit code {attempt.exit_code}",
+        "signal": f"killed by a signal (exit code {attempt.exit_code})",
+        "oom": "out of memory",
+        "timeout": "time limit",
+        "image_pull": "the image could not be pulled",
+        "start_failed": "it could not be started",
+        "node_lost": f"node {attempt.node} was lost",
+        "rejected": f"node {attempt.node} refused it",
+    }.get(attempt.cause, attempt.cause)
+    return f"{words}: {attempt.message}" if attempt.message else words
+
+
+def waiting(job: Job) -> str:
+    """Why a job is not running yet, in one sentence; empty when it is, or has ended."""
+    last, status = job.last_attempt, job.status
+    if job.terminal:
+        return ""
+    if job.state == "running":
+        # Placed but not started: the node pulls the image or creates the container.
+        return f"being prepared on {last.node}" if last and last.state in ("placed", "preparing") else ""
+    reason = f"{job.state}: {status.reason or 'not placed yet'}"
+    if status.ahead:
+        reason += f" ({status.ahead} ahead of it in queue {job.queue})"
+    if last is not None and last.finished_at is not None:
+        reason = f"attempt {last.number} ended ({fault(last) or last.state}); {reason}"
+    return reason
+
+
+def took(attempt: Attempt) -> str:
+    """How long an attempt ran."""
+    if attempt.started_at is None or attempt.finished_at is None:
+        return ""
+    return span((attempt.finished_at - attempt.started_at).total_seconds())
