@@ -84,7 +84,7 @@ class Postgres:
         assert self._child is not None
         return await self._child.wait()
 
-    async def stop(self, within_s: float = 5.0) -> None:
+    async def stop(self, within_s: float = 2.0) -> None:
         """End it after a checkpoint; a kill past within_s costs only a recovery at the next start."""
         if self._child is not None:
             await self._child.end(signal.SIGINT, within_s)
@@ -127,5 +127,9 @@ class Postgres:
 
     async def _run(self, argv: list[str | Path], log: Path) -> None:
         child = Child.spawn(argv, log=log, env=_ENV, cwd=self._home, account=self._folder.account)
-        if code := await child.wait():
+        try:
+            code = await child.wait()
+        finally:
+            child.kill()
+        if code:
             raise WindlassError(f"{Path(argv[0]).name} ended with code {code}; see {log}:\n{last_words(log)}")

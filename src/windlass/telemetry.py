@@ -1,0 +1,57 @@
+"""Our own logs: one event name that never varies, ids as fields, on standard error.
+
+JSON lines for machines, colours for people. Records of libraries that use the standard `logging` come out the same way.
+"""
+
+import logging
+import sys
+
+import structlog
+from structlog.types import EventDict, Processor, WrappedLogger
+
+from windlass.settings import Log
+
+#: Libraries that tell at info what we tell ourselves, or tell too much.
+_QUIET = ("aiodocker", "aiohttp", "asyncio", "httpcore2", "httpx2", "psycopg.pool", "uvicorn", "uvicorn.error")
+
+
+def configure(log: Log, role: str) -> None:
+    """Set up logging for this process. Every line carries the role."""
+    as_json = log.format == "json" or (log.format == "auto" and not sys.stderr.isatty())
+    level = logging.getLevelNamesMapping()[log.level.upper()]
+
+    def add_role(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        event.setdefault("role", role)
+        return event
+
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        add_role,
+    ]
+    structlog.configure(
+        processors=[*shared, *_rendering(as_json)],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(as_json)],
+        )
+    )
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    logging.captureWarnings(True)
+
+
+def _rendering(as_json: bool) -> list[Processor]:
+    # Tracebacks are plain in both: richer ones show local variables, and those may hold secrets.
+    if as_json:
+        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+    plain = structlog.dev.plain_traceback
+    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), timestamp_key="time", exception_formatter=plain)]
