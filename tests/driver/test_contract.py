@@ -1,0 +1,353 @@
+"""What every driver promises, whatever it starts: one suite over all of them."""
+
+import asyncio
+import time
+
+import pytest
+
+from tests.driver.conftest import CommandStage, Stage
+from tests.driver.play import follow, opened, read, run
+from tests.support import wait_until
+from windlass.core.states import Cause
+from windlass.driver.base import DriverFault, EngineUnavailable, Outcome
+
+pytestmark = pytest.mark.timeout(120)
+
+SOME_CODES = [0, 1, 2, 125, 126, 127, 128, 254, 255]
+
+
+def test_exit_codes_are_exact(stage: Stage):
+    async def scenario():
+        async with opened(stage.driver()) as driver:
+            for code in SOME_CODES:
+                outcome = await run(stage, driver, stage.ticket(stage.exits(code)))
+                assert outcome.exit_code == code
+                assert outcome.cause is (None if code == 0 else Cause.EXIT_CODE)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("signal", [1, 9, 15])
+def test_a_signal_is_128_and_its_number(stage: Stage, signal: int):
+    async def scenario():
+        async with opened(stage.driver()) as driver:
+            outcome = await run(stage, driver, stage.ticket(stage.dies_of(signal)))
+            assert (outcome.exit_code, outcome.cause) == (128 + signal, Cause.SIGNAL)
+            assert outcome.message
+
+    asyncio.run(scenario())
+
+
+def test_stop_ends_what_listens_at_once(stage: Stage):
+    async def scenario():
+        async with opened(stage.driver()) as driver:
+            ticket = stage.ticket(stage.sleeps(30))
+            await driver.prepare(ticket)
+            await driver.start(ticket)
+            asked = time.monotonic()
+            stopping = asyncio.create_task(driver.stop(ticket, 20))
+            outcome = await asyncio.wait_for(driver.wait(ticket), 15)
+            assert (outcome.exit_code, outcome.cause) == (143, Cause.SIGNAL)
+            assert time.monotonic() - asked < 5
+            await stopping
+
+    asyncio.run(scenario())
+
+
+def test_stop_kills_the_deaf_when_grace_is_over(stage: Stage):
+    async def scenario():
+        async with opened(stage.driver()) as driver:
+            ticket = stage.ticket(stage.deaf())
+            await driver.prepare(ticket)
+            await driver.start(ticket)
+            output = driver.logs(ticket, {})
+            assert (await anext(aiter(output))).data == b"deaf\n"
+            asked = time.monotonic()
+            stopping = asyncio.create_task(driver.stop(ticket, 2))
+            outcome = await asyncio.wait_for(driver.wait(ticket), 20)
+            took = time.monotonic() - asked
+            assert (outcome.exit_code, outcome.cause) == (137, Cause.SIGNAL)
+            assert 1 <= took <= 3.5, took
+            await stopping
+            await output.aclose()
+
+    asyncio.run(scenario())
+
+
+def test_a_second_stop_may_hurry_the_first(stage: Stage):
+    async def scenario():
+        async with opened(stage.driver()) as driver:
+            ticket = stage.ticket(stage.deaf())
+            await driver.prepare(ticket)
+            await driver.start(ticket)
+            output = driver.logs(ticket, {})
+            await anext(aiter(output))
+            stopping = asyncio.create_task(driver.stop(ticket, 40))
+            await asyncio.sleep(0)
+            await driver.stop(ticket, 0)
+            outcome = await asyncio.wait_for(driver.wait(ticket), 10)
+            assert outcome.exit_code == 137
+            await asyncio.wait_for(stopping, 10)
+            await output.aclose()
+
+    asyncio.run(scenario())
+
+
+def test_streams_are_kept_apart(stage: Stage):
+    async def scenario():
+        async with opened(stage.driver()) as driver:
+            ticket = stage.ticket(stage.prints("to stdout\nno newline at the end", "to stderr\n"))
+            await run(stage, driver, ticket)
+            assert await read(driver, ticket) == {
+                "stdout": b"to stdout\nno newline at the end",
+                "stderr": b"to stderr\n",
+            }
+
+    asyncio.run(scenario())
+
+
+def test_logs_go_on_after_any_offset(stage: Stage):
+    out, err = "".join(f"line {n}\n" for n in range(200)), "".join(f"error {n}\n" for n in range(50))
+
+    async def scenario():
+        async with opened(stage.driver()) as driver:
+            ticket = stage.ticket(stage.prints(out, err))
+            await run(stage, driver, ticket)
+            for skip_out, skip_err in [(0, 0), (1, 0), (7, 3), (len(out) - 1, len(err)), (len(out), len(err))]:
+                rest = await read(driver, ticket, {"stdout": skip_out, "stderr": skip_err})
+                assert rest == {"stdout": out.encode()[skip_out:], "stderr": err.encode()[skip_err:]}
+
+    asyncio.run(scenario())
+
+
+def test_every_verb_may_be_asked_twice(stage: Stage):
+    async def scenario():
+        async with opened(stage.driver()) as driver:
+            ticket = stage.ticket(stage.exits(3))
+            await driver.prepare(ticket)
+            await driver.prepare(ticket)
+            await driver.start(ticket)
+            await driver.start(ticket)
+            for _ in range(2):
+                assert (await asyncio.wait_for(driver.wait(ticket), 20)).exit_code == 3
+            await driver.stop(ticket, 1)
+            await driver.stop(ticket, 1)
+            await driver.remove(ticket)
+            await driver.remove(ticket)
+            assert await driver.survivors() == []
+
+    asyncio.run(scenario())
+
+
+def test_what_has_ended_is_never_started_again(commands: CommandStage):
+    async def scenario():
+        ticket = commands.ticket(commands.shell("echo ran; exit 4"))
+        async with opened(commands.driver()) as driver:
+            await run(commands, driver, ticket)
+            await driver.start(ticket)
+        async with opened(commands.driver()) as restarted:
+            await restarted.prepare(ticket)
+            await restarted.start(ticket)
+            assert (await asyncio.wait_for(restarted.wait(ticket), 20)).exit_code == 4
+            assert (await read(restarted, ticket))["stdout"] == b"ran\n"
+
+    asyncio.run(scenario())
+
+
+def test_a_new_driver_adopts_what_runs_and_what_ended(stage: Stage):
+    async def scenario():
+        running, ended = stage.ticket(stage.sleeps(2, exit_code=42)), stage.ticket(stage.exits(43))
+        async with opened(stage.driver()) as driver:
+            await driver.prepare(running)
+            await driver.start(running)
+            await run(stage, driver, ended)
+        async with opened(stage.driver()) as restarted:
+            found = {survivor.attempt_id: survivor for survivor in await restarted.survivors()}
+            assert set(found) == {running.attempt_id, ended.attempt_id}
+            assert (found[running.attempt_id].running, found[ended.attempt_id].running) == (True, False)
+            assert {survivor.fence for survivor in found.values()} == {7}
+            assert (await asyncio.wait_for(restarted.wait(running), 20)).exit_code == 42
+            assert (await asyncio.wait_for(restarted.wait(ended), 20)).exit_code == 43
+
+    asyncio.run(scenario())
+
+
+def test_a_wait_may_be_given_up_and_taken_up_again(stage: Stage):
+    async def scenario():
+        async with opened(stage.driver()) as driver:
+            ticket = stage.ticket(stage.sleeps(1, exit_code=5))
+            await driver.prepare(ticket)
+            await driver.start(ticket)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(driver.wait(ticket), 0.1)
+            assert (await asyncio.wait_for(driver.wait(ticket), 20)).exit_code == 5
+
+    asyncio.run(scenario())
+
+
+def test_stopping_or_removing_the_unknown_is_nothing(stage: Stage):
+    async def scenario():
+        async with opened(stage.driver()) as driver:
+            ticket = stage.ticket(stage.exits(0))
+            await driver.stop(ticket, 1)
+            await driver.remove(ticket)
+
+    asyncio.run(scenario())
+
+
+def test_an_unknown_image_is_named(stage: Stage):
+    spec = stage.unknown_image()
+    if spec is None:
+        pytest.skip("this driver knows no images")
+
+    async def scenario():
+        async with opened(stage.driver()) as driver:
+            with pytest.raises(DriverFault) as fault:
+                await driver.prepare(stage.ticket(spec))
+            assert fault.value.cause is Cause.IMAGE_PULL
+            assert str(spec.image) in fault.value.message
+
+    asyncio.run(scenario())
+
+
+def test_a_command_that_cannot_run_is_a_failed_start(stage: Stage):
+    async def scenario():
+        async with opened(stage.driver()) as driver:
+            try:
+                outcome = await run(stage, driver, stage.ticket(stage.unrunnable()))
+            except DriverFault as fault:
+                outcome = Outcome(None, fault.cause, fault.message)
+            assert outcome.cause is Cause.START_FAILED
+            assert "cannot run" in outcome.message or "/no/such/command" in outcome.message
+
+    asyncio.run(scenario())
+
+
+def test_facts_say_it_can_start_something(stage: Stage):
+    async def scenario():
+        async with opened(stage.driver()) as driver:
+            assert (await driver.facts()).available
+
+    asyncio.run(scenario())
+
+
+def test_env_and_workdir_reach_the_command(commands: CommandStage):
+    async def scenario():
+        async with opened(commands.driver()) as driver:
+            ids = '"$WINDLASS_JOB_ID" "$WINDLASS_ATTEMPT_ID" "$WINDLASS_ATTEMPT"'
+            script = f'printf "%s|%s|%s|%s|%s" "$GREETING" {ids} "$PWD"'
+            spec = commands.shell(script, env={"GREETING": "a b\n$c"}, workdir="/tmp")
+            ticket = commands.ticket(spec, number=3)
+            await run(commands, driver, ticket)
+            words = (await read(driver, ticket))["stdout"].decode().split("|")
+            assert words == ["a b\n$c", ticket.job_id, ticket.attempt_id, "3", "/tmp"]
+
+    asyncio.run(scenario())
+
+
+def test_binary_output_is_kept_byte_for_byte(commands: CommandStage):
+    octal = "".join(f"\\{n:03o}" for n in range(256))
+
+    async def scenario():
+        async with opened(commands.driver()) as driver:
+            ticket = commands.ticket(commands.shell(f"printf '{octal}'; printf '{octal}' >&2"))
+            await run(commands, driver, ticket)
+            assert await read(driver, ticket) == {"stdout": bytes(range(256)), "stderr": bytes(range(256))}
+
+    asyncio.run(scenario())
+
+
+def test_a_huge_line_comes_in_small_chunks(commands: CommandStage):
+    async def scenario():
+        async with opened(commands.driver()) as driver:
+            ticket = commands.ticket(
+                commands.shell("for n in 3000000 65536; do head -c $n /dev/zero; echo; done; echo end")
+            )
+            await run(commands, driver, ticket)
+            expected = bytes(3_000_000) + b"\n" + bytes(65_536) + b"\nend\n"
+            assert (await read(driver, ticket))["stdout"] == expected
+            for skip in (2_999_990, 3_000_000, 3_000_001, len(expected) - 5, len(expected) - 4):
+                assert (await read(driver, ticket, {"stdout": skip}))["stdout"] == expected[skip:]
+
+    asyncio.run(scenario())
+
+
+def test_output_is_read_while_it_runs(commands: CommandStage):
+    async def scenario():
+        async with opened(commands.driver()) as driver:
+            script = "echo first; while [ ! -e /tmp/$WINDLASS_ATTEMPT_ID ]; do sleep 0.1; done; echo last"
+            ticket = commands.ticket(commands.shell(f"({script}) & trap 'kill $!' TERM; wait"))
+            await driver.prepare(ticket)
+            await driver.start(ticket)
+            output = aiter(driver.logs(ticket, {}))
+            chunk = await asyncio.wait_for(anext(output), 10)
+            assert (chunk.stream, chunk.offset, chunk.data) == ("stdout", 0, b"first\n")
+            await driver.stop(ticket, 5)
+            await asyncio.wait_for(driver.wait(ticket), 20)
+            with pytest.raises(StopAsyncIteration):
+                await asyncio.wait_for(anext(output), 20)
+
+    asyncio.run(scenario())
+
+
+def test_logs_taken_up_by_a_new_driver_have_no_gap_and_no_repeat(commands: CommandStage):
+    expected = b"".join(b"line %d\n" % n for n in range(1, 61))
+
+    async def scenario():
+        script = "for n in $(seq 60); do echo line $n; echo line $n >&2; sleep 0.05; done"
+        ticket = commands.ticket(commands.shell(script))
+        async with opened(commands.driver()) as driver:
+            await driver.prepare(ticket)
+            await driver.start(ticket)
+        at: dict[str, int] = {}
+        got = {"stdout": b"", "stderr": b""}
+        done = False
+        while not done:
+            done = True
+            async with opened(commands.driver()) as driver:
+                output = driver.logs(ticket, dict(at))
+                async for chunk in output:
+                    follow(chunk, at)
+                    got[chunk.stream] += chunk.data
+                    if len(got["stdout"]) % 7 == 0:
+                        done = False
+                        break
+                await output.aclose()
+        assert got == {"stdout": expected, "stderr": expected}
+
+    asyncio.run(scenario())
+
+
+def test_many_at_once(commands: CommandStage):
+    async def scenario():
+        async with opened(commands.driver()) as driver:
+            tickets = [commands.ticket(commands.shell(f"echo {n}; exit {n}")) for n in range(8)]
+            outcomes = await asyncio.gather(*(run(commands, driver, ticket) for ticket in tickets))
+            assert [outcome.exit_code for outcome in outcomes] == list(range(8))
+            texts = await asyncio.gather(*(read(driver, ticket) for ticket in tickets))
+            assert [text["stdout"] for text in texts] == [b"%d\n" % n for n in range(8)]
+
+    asyncio.run(scenario())
+
+
+def test_children_do_not_outlive_a_stop(commands: CommandStage):
+    async def scenario():
+        async with opened(commands.driver()) as driver:
+            ticket = commands.ticket(commands.shell("sleep 300 & sleep 300 & echo up; wait"))
+            await driver.prepare(ticket)
+            await driver.start(ticket)
+            output = driver.logs(ticket, {})
+            await anext(aiter(output))
+            await driver.stop(ticket, 3)
+            await asyncio.wait_for(driver.wait(ticket), 20)
+            await output.aclose()
+            await wait_until(lambda: _not_running(driver, ticket.attempt_id), "the attempt is over for good")
+
+    async def _not_running(driver, attempt_id):
+        return not any(survivor.running for survivor in await driver.survivors() if survivor.attempt_id == attempt_id)
+
+    asyncio.run(scenario())
+
+
+def test_a_fault_is_no_engine_trouble():
+    assert not issubclass(DriverFault, EngineUnavailable)
