@@ -1,0 +1,39 @@
+# Windlass. `make help` lists what there is. Recipes quote every path: the folder may have spaces in its name.
+
+VENV ?= .venv
+# Which Python makes the virtual environment; empty: the lowest one from 3.11 on.
+PYTHON ?=
+# More arguments for pytest, e.g. make test ARGS="tests/core -x"
+ARGS ?=
+BIN = "$(VENV)/bin"
+
+.PHONY: help install install-dev demo test check bench lock
+.DEFAULT_GOAL := help
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+install: ## make .venv with windlass in it
+	@sh scripts/install.sh "$(VENV)" "$(PYTHON)" requirements.lock requirements-dev.lock
+
+install-dev: ## the same with what tests and checks need
+	@sh scripts/install.sh "$(VENV)" "$(PYTHON)" requirements-dev.lock
+
+demo: install ## start everything, run the examples as real jobs, stop everything
+	@$(BIN)/python examples/demo.py
+
+test: install-dev ## run the whole test suite
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: install-dev ## lint, format, types, layers, file sizes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+	@echo "files over 300 lines:"; find src tests bench examples -name '*.py' -exec wc -l {} + | awk '$$1 > 300 && $$2 != "total"'
+
+bench: install ## measure, against peers in the same run
+	@$(BIN)/python -m bench
+
+lock: install ## renew the lock files from pyproject.toml
+	@sh scripts/lock.sh "$(VENV)"
