@@ -121,7 +121,7 @@ class ProcessStage(CommandStage):
     kind = Kind.PROCESS
 
     def driver(self) -> Driver:
-        made: Driver = importlib.import_module("windlass.driver.process").ProcessDriver(self.root / "process")
+        made: Driver = importlib.import_module("windlass.driver.process").ProcessDriver()
         return made
 
     def base(self) -> JobSpec:

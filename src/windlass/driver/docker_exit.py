@@ -12,6 +12,7 @@ from windlass.driver.base import DriverFault, EngineUnavailable, Outcome
 
 _SIGNALS = {128 + member.value: member for member in signal.Signals}
 _INIT = re.compile(rb"\[FATAL tini \(\d+\)\] exec (.+) failed: ([^\n]+)")
+_OF_THE_SPEC = ("oci runtime", "unable to find user", "unable to find group")  # told with a 500 all the same
 _NODE_IS_FULL = ("no space left on device", "resource temporarily unavailable", "cannot allocate memory")
 
 
@@ -70,10 +71,10 @@ def init_refusal(stderr: bytes) -> str:
 
 def start_fault(refusal: aiodocker.DockerError) -> Exception:
     """The exception for a refused create or start: the spec's fault, or the engine's own trouble."""
-    words = refusal.message
-    if any(sign in words.lower() for sign in _NODE_IS_FULL):
+    words, lower = refusal.message, refusal.message.lower()
+    if any(sign in lower for sign in _NODE_IS_FULL):
         return EngineUnavailable(f"the node cannot start a container now: {words}")
-    if refusal.status < 500 or "OCI runtime" in words:
+    if refusal.status < 500 or any(sign in lower for sign in _OF_THE_SPEC):
         missing = re.search(r'exec: "([^"]+)": ([^:\n]+)', words)
         return DriverFault(Cause.START_FAILED, _not_runnable(*missing.groups()) if missing else words)
     return EngineUnavailable(f"the Docker Engine could not start a container: {words}")
