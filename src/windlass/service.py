@@ -1,19 +1,23 @@
 """What every long-running process has in common: a loop, signals, an end.
 
 SIGTERM or SIGINT asks it to stop, and a stop asked for is a success; a second signal ends it at once with 128 + the
-signal's number. Faults leave as exceptions, out of their groups, for the command line to report.
+signal's number. Some launchers send one wish twice, to the process and to its group, so an echo does not count.
+Faults leave as exceptions, out of their groups, for the command line to report.
 """
 
 import asyncio
 import gc
 import os
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from typing import cast
 
 import uvloop
 
 from windlass.errors import WindlassError
+
+_ECHO_S = 0.3
 
 Main = Callable[[asyncio.Event], Awaitable[None]]
 
@@ -26,12 +30,16 @@ def run(main: Main, forced: Callable[[], None] = lambda: None) -> None:
 
     async def body() -> None:
         stop = asyncio.Event()
+        first_at = 0.0
 
         def on_signal(number: int) -> None:
-            if stop.is_set():
+            nonlocal first_at
+            if not stop.is_set():
+                first_at = time.monotonic()
+                stop.set()
+            elif time.monotonic() - first_at > _ECHO_S:
                 forced()
                 os._exit(128 + number)
-            stop.set()
 
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
