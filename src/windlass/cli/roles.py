@@ -56,7 +56,7 @@ def worker(config: Config = None, name: Name = None, data: Data = None, cpu: Cpu
     flags = {"worker.name": name, "worker.data": data, "worker.cpu": cpu, "worker.memory": memory}
     settings = load(config, flags)
     require(settings, "redis.url", "api.url")
-    from windlass.worker.agent import serve
+    from windlass.worker.serve import serve
 
     _run("worker", msgspec.structs.replace(settings, database=Database()), serve)
 

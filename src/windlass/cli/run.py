@@ -12,7 +12,7 @@ from windlass.cli.session import go
 
 
 def run(
-    command: Annotated[list[str] | None, typer.Argument(metavar="[--] COMMAND [ARG]...", help="What to run.")] = None,
+    command: Annotated[list[str] | None, typer.Argument(metavar="COMMAND", help="What to run.")] = None,
     image: Annotated[str | None, typer.Option("--image", "-i", help="Container image; none: a process.")] = None,
     cpu: Annotated[str | None, typer.Option(help="Cores, such as 1, 0.5 or 500m.")] = None,
     memory: Annotated[str | None, typer.Option("--memory", "-m", help="Memory, such as 512Mi or 1Gi.")] = None,
@@ -66,7 +66,7 @@ def run(
 
 def _given(**fields: Any) -> dict[str, Any]:
     """The fields somebody gave: what is left out takes the server's default."""
-    return {name: value for name, value in fields.items() if value not in (None, False, [], {})}
+    return {name: value for name, value in fields.items() if value or value == 0 and value is not False}
 
 
 def _volume(given: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ event it gave.
 """
 
 import asyncio
+import os
 import random
 import ssl
 import time
@@ -149,7 +150,7 @@ class Transport:
     def _unreachable(self, fault: httpx2.TransportError) -> Unreachable:
         match fault:
             case httpx2.ConnectError():
-                why = "the connection was refused" if "refused" in str(_root(fault)).lower() else str(_root(fault))
+                why = _system_word(fault)
             case httpx2.TimeoutException():
                 why = f"no answer within {self._timeout:g} s"
             case _:
@@ -157,13 +158,14 @@ class Transport:
         return Unreachable(self.url, why)
 
 
-def _root(fault: BaseException) -> BaseException:
-    """The operating system's own words are in the innermost cause."""
-    while (inner := fault.__cause__ or fault.__context__) is not None:
-        if isinstance(inner, OSError) and inner.strerror:
-            return inner
-        fault = inner
-    return fault
+def _system_word(fault: BaseException) -> str:
+    """The operating system's reason, which is in an inner cause, in its own words."""
+    inner: BaseException | None = fault
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.errno is not None and inner.errno > 0:
+            return os.strerror(inner.errno).lower()
+        inner = inner.__cause__ or inner.__context__
+    return str(fault)
 
 
 def _refusal(response: httpx2.Response) -> ApiError:

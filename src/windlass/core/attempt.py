@@ -6,7 +6,7 @@ event is answered with Ignored, never with an exception, so that any stream of e
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import assert_never
+from typing import Any, assert_never
 
 from windlass.core.events import (
     AttemptEvent,
@@ -218,7 +218,7 @@ def _ended(task: Task, attempt: Attempt, now: float) -> Step:
 
 
 def _end_record(verdict: Verdict, attempt: Attempt) -> Record:
-    data = {
+    data: dict[str, Any] = {
         "attempt": attempt.number,
         "attempt_id": attempt.id,
         "node": attempt.node_name,

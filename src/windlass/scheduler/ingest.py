@@ -43,7 +43,7 @@ async def advance(desk: Desk, facts: Sequence[Fact]) -> int:
         steps = _steps(desk, facts, known)
         if not steps:
             break
-        texts = {live.task.id: live.spec_text for live in known.values()}
+        texts: dict[str, str] = {live.task.id: live.spec_text for live in known.values()}
         left = await desk.write(list(steps.values()), texts)
         moved += len(steps) - len(left)
         behind = {s.attempt.id for s in left if s.attempt is not None}

@@ -74,7 +74,7 @@ class Watch:
                 return
         picture.heard[beat.node_id] = time.monotonic()
         self.beaten.add(beat.node_id)
-        if node is not None and node.state is NodeState.SUSPECT:
+        if node.state is NodeState.SUSPECT:
             await self._become(desk, node, NodeState.READY)
         await self._compare(desk, beat)
 

@@ -3,7 +3,7 @@
 Statements run in autocommit: each is a transaction of its own, so a connection is never idle in one.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -64,8 +64,13 @@ class unavailable:
 
 
 @asynccontextmanager
-async def borrow(pool: Pool) -> AsyncIterator[Conn]:
+async def borrow(pool: Pool) -> AsyncGenerator[Conn]:
     """A pooled connection; connection faults inside become Unavailable."""
     with unavailable():
         async with pool.connection() as conn:
             yield conn
+
+
+async def ping(conn: Conn) -> None:
+    """Raises what the driver raises when the server does not answer."""
+    await conn.execute("SELECT 1")

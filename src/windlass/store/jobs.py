@@ -7,7 +7,7 @@ from typing import Any, LiteralString
 
 import msgspec
 
-from windlass.core.ids import JobId, TaskId, task_of
+from windlass.core.ids import AttemptId, JobId, TaskId, task_of
 from windlass.core.placement.snapshot import shape_of
 from windlass.core.spec import JobSpec
 from windlass.core.states import TERMINAL_TASK, JobState, TaskState, task_states
@@ -31,7 +31,7 @@ WITH j AS MATERIALIZED (
 ), told AS (
     INSERT INTO events (job_id, type) SELECT id, 'job.submitted' FROM j JOIN accepted USING (id) ORDER BY ord
 )
-SELECT id FROM accepted
+SELECT now(), array_agg(id) FROM accepted
 """
 BY_KEY = "SELECT idempotency_key, id, fingerprint FROM jobs WHERE idempotency_key = ANY(%(keys)s)"
 
@@ -45,6 +45,9 @@ GET_MANY = _VIEW + "WHERE j.id = ANY(%(ids)s)"
 ATTEMPTS = """
 SELECT task_id, id, number, node_name, state, exit_code, cause, message, placed_at, started_at, finished_at
 FROM attempts WHERE task_id = ANY(%(tasks)s) ORDER BY task_id, number
+"""
+ATTEMPT_OVER = """
+SELECT state IN ('succeeded', 'failed', 'cancelled', 'lost', 'rejected') FROM attempts WHERE id = %(id)s
 """
 #: How many of the same or higher rank wait before this one; counts no further than 1000 per shape.
 AHEAD = """
@@ -136,13 +139,14 @@ class JobView:
     version: int
 
 
-async def submit(conn: Conn, jobs: Sequence[NewJob], shapes: Shapes) -> frozenset[JobId]:
-    """Accept jobs in one transaction. Returns those accepted; the others' keys are taken."""
+async def submit(conn: Conn, jobs: Sequence[NewJob], shapes: Shapes) -> tuple[frozenset[JobId], datetime]:
+    """Accept jobs in one transaction. Returns those accepted, and when; the others' keys are taken."""
     asked = [shape_of(job.spec) for job in jobs]
     numbers = await shapes.intern(conn, set(asked))
     rows = [_row(i, job, numbers[shape]) for i, (job, shape) in enumerate(zip(jobs, asked, strict=True))]
-    cursor = await conn.execute(SUBMIT, {"jobs": msgspec.json.encode(rows).decode()})
-    return frozenset(JobId(row[0]) for row in await cursor.fetchall())
+    row = await (await conn.execute(SUBMIT, {"jobs": msgspec.json.encode(rows).decode()})).fetchone()
+    assert row is not None
+    return frozenset(JobId(job_id) for job_id in row[1] or ()), row[0]
 
 
 def _row(order: int, job: NewJob, shape: int) -> dict[str, Any]:
@@ -183,6 +187,12 @@ async def attempts(conn: Conn, tasks: Sequence[TaskId]) -> dict[TaskId, list[Att
     for task_id, *rest in await (await conn.execute(ATTEMPTS, {"tasks": list(tasks)})).fetchall():
         found[task_id].append(AttemptView(*rest))
     return found
+
+
+async def attempt_over(conn: Conn, attempt_id: AttemptId) -> bool:
+    """Whether an attempt has ended, or is not there any more."""
+    row = await (await conn.execute(ATTEMPT_OVER, {"id": attempt_id})).fetchone()
+    return row is None or row[0]
 
 
 async def ahead(conn: Conn, job: JobView) -> int:

@@ -25,6 +25,9 @@ READ_BACK = """
 SELECT seq, stream, start, at, missing, data FROM log_chunks
 WHERE attempt_id = %(attempt_id)s AND seq < %(before)s ORDER BY seq DESC LIMIT %(limit)s
 """
+STORED = """
+SELECT stream, max(start + missing + octet_length(data)) FROM log_chunks WHERE attempt_id = %(attempt_id)s GROUP BY 1
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +71,8 @@ async def read_back(conn: Conn, attempt_id: AttemptId, before: int, limit: int =
     return [
         LogChunk(attempt_id, s, start, data, gap, at, seq) for seq, s, start, at, gap, data in await cursor.fetchall()
     ]
+
+
+async def stored(conn: Conn, attempt_id: AttemptId) -> dict[str, int]:
+    """How far each stream reaches, in bytes from its start."""
+    return dict(await (await conn.execute(STORED, {"attempt_id": attempt_id})).fetchall())

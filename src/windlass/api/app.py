@@ -1,0 +1,130 @@
+"""The application, and the API process around it."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, nullcontext, suppress
+from typing import Any
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from windlass import __version__
+from windlass.api import events, health, internal, jobs, logs, nodes, problems, submit
+from windlass.api.deps import Services
+from windlass.api.edge import Edge
+from windlass.api.hub import Hub
+from windlass.api.intake import Intake
+from windlass.errors import Unavailable
+from windlass.settings import Settings
+from windlass.store import nodes as node_store
+from windlass.store.db import borrow, make_pool
+from windlass.stream import wire
+from windlass.stream.consume import NewsReader
+from windlass.stream.keys import Keys
+from windlass.stream.produce import Producer
+from windlass.stream.produce import connect as connect_stream
+
+log = structlog.get_logger("api")
+
+NODES_EVERY_S = 2.0
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def make_app(settings: Settings) -> FastAPI:
+    """The application; its means are made when it starts and let go when it ends."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        async with _means(settings) as services:
+            app.state.services = services
+            yield
+
+    app = FastAPI(
+        title="Windlass",
+        version=__version__,
+        summary="A job scheduler for containers.",
+        lifespan=lifespan,
+        redoc_url=None,
+        swagger_ui_parameters={"defaultModelsExpandDepth": 0},
+    )
+    problems.install(app)
+    for router in (submit.router, jobs.router, logs.router, events.router, nodes.router, internal.router):
+        app.include_router(router, prefix="/v1")
+    app.include_router(health.router)
+    loopback = settings.api.host in LOOPBACK
+    app.add_middleware(Edge, hosts=LOOPBACK if loopback else None)
+    app.openapi = lambda: describe(app)
+    return app
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, with the job's spec from the table that checks it."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+        document["components"]["schemas"] |= submit.COMPONENTS
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+@asynccontextmanager
+async def _means(settings: Settings) -> AsyncGenerator[Services]:
+    pool = make_pool(settings.database.url, "api", settings.database.pool_max)
+    keys = Keys(settings.cluster)
+    writing, reading = connect_stream(settings.redis.url), connect_stream(settings.redis.url)
+    producer = Producer(writing, keys)
+    hub = Hub(NewsReader(reading, keys.news, wire.news()))
+    services = Services(pool, producer, hub, Intake(pool, producer))
+    await pool.open()
+    loops = [asyncio.create_task(loop) for loop in (hub.run(), services.intake.run(), _keep_nodes(services))]
+    try:
+        yield services
+    finally:
+        hub.close()
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+        await asyncio.gather(pool.close(), writing.aclose(), reading.aclose(), return_exceptions=True)
+
+
+async def _keep_nodes(services: Services) -> None:
+    """The nodes for the submit check, a moment old."""
+    while True:
+        with suppress(Unavailable):
+            async with borrow(services.pool) as conn:
+                services.nodes = [row.node for row in await node_store.every(conn)]
+        await asyncio.sleep(NODES_EVERY_S)
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """One API process, until stop is set."""
+    app = make_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.api.host,
+        port=settings.api.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=3,
+        lifespan="on",
+        limit_concurrency=2000,
+        backlog=1024,
+    )
+    server = _Server(config)
+    running = asyncio.create_task(server.serve())
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
+    if not running.done():
+        app.state.services.hub.close()  # streams end first, or the server would wait for them
+        server.should_exit = True
+    stopping.cancel()
+    await running
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the process around it."""
+
+    def capture_signals(self) -> Any:
+        return nullcontext()

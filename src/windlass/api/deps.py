@@ -1,0 +1,67 @@
+"""What the routes share, made once per process, and the ways a request's body and ids are read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import Depends, Path, Request
+from starlette.exceptions import HTTPException
+
+from windlass.api.hub import Hub
+from windlass.api.intake import Intake
+from windlass.core.ids import JOB, JobId, is_id
+from windlass.core.placement.snapshot import Node
+from windlass.errors import NotFound
+from windlass.store.db import Pool
+from windlass.stream.produce import Producer
+
+BODY_LIMIT = 2**20
+BATCH_BODY_LIMIT = 16 * 2**20
+
+
+@dataclass(slots=True)
+class Services:
+    """The process's means."""
+
+    pool: Pool
+    producer: Producer
+    hub: Hub
+    intake: Intake
+    #: the nodes as of a moment ago, for the submit check
+    nodes: Sequence[Node] = field(default_factory=list[Node])
+
+
+def services(request: Request) -> Services:
+    """The process's means, for a route."""
+    return request.app.state.services
+
+
+Means = Annotated[Services, Depends(services)]
+
+
+def _job_id(
+    job_id: Annotated[str, Path(description="A job's id.", examples=["job_01m84h7zs6ehdr80hd3b355n33"])],
+) -> JobId:
+    if not is_id(job_id, JOB):
+        raise NotFound("job", job_id[:80])
+    return JobId(job_id)
+
+
+JobKey = Annotated[JobId, Depends(_job_id)]
+
+
+async def body(request: Request, limit: int = BODY_LIMIT) -> Any:
+    """The request's JSON. Raises HTTPException 400, 413, 415."""
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if kind != "application/json" and not kind.endswith("+json"):
+        raise HTTPException(415, f"content-type is {kind!r}; send application/json")
+    raw = bytearray()
+    async for piece in request.stream():
+        raw += piece
+        if len(raw) > limit:
+            raise HTTPException(413, f"the body is over {limit} bytes; split it, or pass large input another way")
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise HTTPException(400, f"the body is not JSON: {error}") from error

@@ -1,0 +1,129 @@
+"""Intake: jobs on their way into the ledger. Requests that wait at the same time share one transaction, so a commit's
+cost is divided among them; a lone one goes at once. Nobody hears yes before the commit.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import psycopg
+import structlog
+
+from windlass.core.ids import JobId
+from windlass.errors import IdempotencyMismatch
+from windlass.store import jobs
+from windlass.store.db import Pool, borrow
+from windlass.store.jobs import NewJob
+from windlass.store.shapes import Shapes
+from windlass.stream import wire
+from windlass.stream.produce import Producer, StreamDown
+
+log = structlog.get_logger("api")
+
+BATCH = 1000
+WRITERS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A job's id, and when it was accepted; None for one that an earlier request with the same key has made."""
+
+    id: JobId
+    created_at: datetime | None
+
+
+Result = Accepted | IdempotencyMismatch
+
+
+class Intake:
+    """One per API process; `run` writes until cancelled."""
+
+    def __init__(self, pool: Pool, producer: Producer) -> None:
+        self._pool, self._producer = pool, producer
+        self._shapes = Shapes()
+        self._queue: deque[tuple[Sequence[NewJob], asyncio.Future[list[Result]]]] = deque()
+        self._some = asyncio.Event()
+        self._ringing: asyncio.Task[None] | None = None
+        self._ring_again = False
+
+    async def submit(self, wanted: Sequence[NewJob]) -> list[Result]:
+        """Accept these, all or none; in order. Raises Unavailable."""
+        done: asyncio.Future[list[Result]] = asyncio.get_running_loop().create_future()
+        self._queue.append((wanted, done))
+        self._some.set()
+        return await done
+
+    async def run(self) -> None:
+        """Write what comes, for ever."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(WRITERS):
+                group.create_task(self._write())
+
+    async def _write(self) -> None:
+        while True:
+            await self._some.wait()
+            batch: list[tuple[Sequence[NewJob], asyncio.Future[list[Result]]]] = []
+            count = 0
+            while self._queue and (not batch or count + len(self._queue[0][0]) <= BATCH):
+                batch.append(self._queue.popleft())
+                count += len(batch[-1][0])
+            if not self._queue:
+                self._some.clear()
+            if batch:
+                await self._accept(batch)
+
+    async def _accept(self, batch: list[tuple[Sequence[NewJob], "asyncio.Future[list[Result]]"]]) -> None:
+        try:
+            async with borrow(self._pool) as conn:
+                wanted = [job for jobs_, _ in batch for job in jobs_]
+                accepted, at = await jobs.submit(conn, wanted, self._shapes)
+                keys = [job.key for job in wanted if job.key is not None and job.id not in accepted]
+                holders = await jobs.holders(conn, keys) if keys else {}
+        except Exception as error:
+            if isinstance(error, psycopg.DataError) and len(batch) > 1:
+                for one in batch:  # one of them is at fault: let each stand for itself
+                    await self._accept([one])
+            else:
+                _fail(batch, error)
+            return
+        self._ring()
+        for mine, done in batch:
+            results = [
+                Accepted(job.id, at) if job.id in accepted else _replayed(job, holders.get(job.key or ""))
+                for job in mine
+            ]
+            if not done.done():
+                done.set_result(results)
+
+    def _ring(self) -> None:
+        """Let the leader know, without making anybody wait for it."""
+        if self._ringing is None or self._ringing.done():
+            self._ringing = asyncio.create_task(self._tell())
+        else:
+            self._ring_again = True
+
+    async def _tell(self) -> None:
+        while True:
+            self._ring_again = False
+            try:
+                await self._producer.report([wire.Bell("jobs")])
+            except StreamDown as error:
+                log.warning("bell_not_rung", error=str(error))
+            if not self._ring_again:
+                return
+
+
+def _fail(batch: list[tuple[Sequence[NewJob], "asyncio.Future[list[Result]]"]], error: Exception) -> None:
+    for _, done in batch:
+        if not done.done():
+            done.set_exception(error)
+
+
+def _replayed(job: NewJob, holder: jobs.KeyHolder | None) -> Result:
+    assert job.key is not None, "only a job with a key is left out"
+    assert holder is not None, "and only when another has it"
+    if holder.fingerprint != job.fingerprint:
+        return IdempotencyMismatch(job.key, holder.id)
+    return Accepted(holder.id, None)

@@ -1,0 +1,206 @@
+"""Jobs: read, list, wait, cancel, retry, delete."""
+
+import time
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Query
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from windlass.api import schemas, submit
+from windlass.api.answers import failures, reply
+from windlass.api.deps import JobKey, Means, Services
+from windlass.core.attempt import step
+from windlass.core.events import CancelRequested, Event, Ignored, RetryRequested
+from windlass.core.ids import JOB, JobId, is_id, task_of
+from windlass.core.placement.explain import Explanation, explain
+from windlass.core.spec import JobSpec
+from windlass.core.states import JobState, TaskState
+from windlass.errors import Conflict, NotFound, Unavailable
+from windlass.store import jobs, nodes, shapes, tasks
+from windlass.store.apply import apply
+from windlass.store.db import Conn, borrow
+from windlass.store.jobs import Filter, JobView
+from windlass.stream import wire
+from windlass.stream.produce import StreamDown
+
+router = APIRouter(tags=["jobs"])
+
+PAGE_LIMIT = 1000
+WAIT_LIMIT_S = 60
+_ROUNDS = 8
+
+
+async def document(conn: Conn, job_id: JobId) -> tuple[JobView, dict[str, Any]]:
+    """A job with its attempts and, while queued, the reasons. Raises NotFound."""
+    view = await jobs.get(conn, job_id)
+    if view is None:
+        raise NotFound("job", job_id)
+    tried = (await jobs.attempts(conn, [view.task_id]))[view.task_id]
+    if view.state is not TaskState.QUEUED:
+        return view, schemas.job(view, tried)
+    ahead = await jobs.ahead(conn, view)
+    return view, schemas.job(view, tried, await _explained(conn, view, ahead), ahead)
+
+
+async def _explained(conn: Conn, view: JobView, ahead: int) -> Explanation:
+    known = await shapes.every(conn)
+    return explain(known[view.shape], [row.node for row in await nodes.every(conn)], ahead)
+
+
+@router.get(
+    "/jobs",
+    operation_id="list_jobs",
+    summary="List jobs, newest first",
+    response_model=schemas.JobList,
+    responses=failures(422),
+)
+async def list_jobs(
+    services: Means,
+    state: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
+    label: Annotated[
+        list[str] | None, Query(description="Only jobs with this label, `key=value`; may be repeated.")
+    ] = None,
+    queue: Annotated[str | None, Query(max_length=63)] = None,
+    name: Annotated[str | None, Query(max_length=128)] = None,
+    limit: Annotated[int, Query(ge=1, le=PAGE_LIMIT)] = 100,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+) -> Response:
+    """One page. Go on with `next_cursor` until it is null."""
+    if cursor is not None and not is_id(cursor, JOB):
+        raise HTTPException(422, "cursor: is not one this API gave; use next_cursor of the page before")
+    for field, text in (("queue", queue), ("name", name)):
+        if text is not None and "\x00" in text:
+            raise HTTPException(422, f"{field}: must not hold a NUL character")
+    wanted = Filter(state, _labels(label or []), queue, name)
+    async with borrow(services.pool) as conn:
+        views = await jobs.page(conn, wanted, limit + 1, cursor)
+        more, views = len(views) > limit, views[:limit]
+        tried = await jobs.attempts(conn, [view.task_id for view in views])
+    documents = [schemas.job(view, tried[view.task_id]) for view in views]
+    return reply({"jobs": documents, "next_cursor": views[-1].id if more else None})
+
+
+def _labels(pairs: list[str]) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key or "\x00" in pair:
+            raise HTTPException(422, f"label: {pair[:80]!r} is not key=value; write label=team%3Ddata")
+        labels[key] = value
+    return labels
+
+
+@router.get(
+    "/jobs/{job_id}",
+    operation_id="get_job",
+    summary="Get a job",
+    response_model=schemas.Job,
+    responses=failures(404, 422),
+)
+async def get_job(
+    services: Means,
+    job_id: JobKey,
+    wait: Annotated[
+        float, Query(ge=0, le=WAIT_LIMIT_S, description="Answer when the job is over, or after so many seconds.")
+    ] = 0,
+) -> Response:
+    """The job with its attempts and, while it waits, why."""
+    until = time.monotonic() + wait
+    with services.hub.listen(job_id) as news:
+        while True:
+            async with borrow(services.pool) as conn:
+                view, found = await document(conn, job_id)
+            left = until - time.monotonic()
+            if view.state.terminal or left <= 0 or services.hub.closing:
+                return reply(found)
+            await news.wait(min(left, 2.0))
+
+
+@router.post(
+    "/jobs/{job_id}/cancel",
+    status_code=202,
+    operation_id="cancel_job",
+    summary="Cancel a job",
+    response_model=schemas.Job,
+    responses=failures(404),
+)
+async def cancel_job(services: Means, job_id: JobKey) -> Response:
+    """A durable wish: the job is cancelled once its container is gone. Asking twice, or too late, changes nothing."""
+    await _move(services, job_id, CancelRequested())
+    async with borrow(services.pool) as conn:
+        _, found = await document(conn, job_id)
+    return reply(found, 202)
+
+
+@router.post(
+    "/jobs/{job_id}/retry",
+    status_code=201,
+    operation_id="retry_job",
+    summary="Run a job again",
+    response_model=schemas.Job,
+    responses=failures(404, 409)
+    | {200: {"model": schemas.Job, "description": "It was waiting for its next attempt, which goes at once."}},
+)
+async def retry_job(services: Means, job_id: JobKey, key: submit.Key = None) -> Response:
+    """A job that is over is never reopened: a new one with the same spec is made, and names this one in `retry_of`."""
+    async with borrow(services.pool) as conn:
+        view = await jobs.get(conn, job_id)
+    if view is None:
+        raise NotFound("job", job_id)
+    if view.state.terminal:
+        spec = msgspec.json.decode(view.spec_text, type=JobSpec)
+        return await submit.accept(services, submit.new_job(spec, key, job_id))
+    if isinstance(await _move(services, job_id, RetryRequested()), Ignored):
+        raise Conflict(f"{job_id} is {view.state}: only a job that is over, or waits for its next attempt, is retried")
+    async with borrow(services.pool) as conn:
+        _, found = await document(conn, job_id)
+    return reply(found, 200)
+
+
+@router.delete(
+    "/jobs/{job_id}",
+    status_code=204,
+    operation_id="delete_job",
+    summary="Delete a job that is over",
+    response_class=Response,
+    responses=failures(404, 409),
+)
+async def delete_job(services: Means, job_id: JobKey) -> Response:
+    """With its attempts, events and logs."""
+    async with borrow(services.pool) as conn:
+        if not await jobs.delete(conn, [job_id]):
+            view = await jobs.get(conn, job_id)
+            if view is None:
+                raise NotFound("job", job_id)
+            raise Conflict(f"{job_id} is {view.state}; cancel it first, and delete it once it is over")
+    return Response(status_code=204)
+
+
+async def _move(services: Services, job_id: JobId, event: Event) -> Ignored | None:
+    """Apply a user's wish to a job's task; the row may be moving at the same time."""
+    task_id = task_of(job_id)
+    for _ in range(_ROUNDS):
+        async with borrow(services.pool) as conn:
+            live = (await tasks.by_id(conn, [task_id])).get(task_id)
+            if live is None:
+                raise NotFound("job", job_id)
+            result = step(live.task, live.attempt, event, await tasks.clock(conn))
+            if isinstance(result, Ignored):
+                return result
+            applied = await apply(conn, [result], term=None)
+        if applied.moved:
+            await _tell(services, job_id, ended=result.task.state.terminal)
+            return None
+    raise Unavailable(f"{job_id} is changing too fast; try again")
+
+
+async def _tell(services: Services, job_id: JobId, *, ended: bool) -> None:
+    news: list[wire.News] = [wire.Happened()]
+    if ended:
+        news.append(wire.Ended((job_id,)))
+    try:
+        await services.producer.send(reports=[wire.Bell("outbox"), wire.Bell("jobs")], news=news)
+    except StreamDown:
+        services.hub.wake(job_id)

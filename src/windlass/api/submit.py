@@ -1,0 +1,176 @@
+"""Submit: one job or up to a thousand, checked before anything is written."""
+
+from typing import Annotated, Any, cast
+
+import msgspec
+from fastapi import APIRouter, Header, Request
+from starlette.responses import Response
+
+from windlass.api import problems, schemas
+from windlass.api.answers import failures, reply
+from windlass.api.deps import BATCH_BODY_LIMIT, Means, Services, body
+from windlass.core.ids import JOB, JobId
+from windlass.core.job import fingerprint
+from windlass.core.placement.explain import impossible
+from windlass.core.placement.snapshot import shape_of
+from windlass.core.spec import FieldError, JobSpec, parse_spec, spec_schema
+from windlass.errors import NotFound, SpecError, WindlassError
+from windlass.mint import new_id
+from windlass.store import jobs
+from windlass.store.db import borrow
+from windlass.store.jobs import NewJob
+
+router = APIRouter(tags=["jobs"])
+
+BATCH_LIMIT = 1000
+KEY_LIMIT = 255
+
+Key = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        description="The same key gives the same job, however often it is sent; with another payload it is refused.",
+        max_length=KEY_LIMIT,
+        min_length=1,
+        pattern=r"^[\x20-\x7e]+$",
+        examples=["nightly-2026-11-23"],
+    ),
+]
+
+_encode = msgspec.json.Encoder().encode
+
+_BATCH_SCHEMA = {
+    "type": "object",
+    "required": ["jobs"],
+    "additionalProperties": False,
+    "properties": {
+        "jobs": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": BATCH_LIMIT,
+            "items": {"$ref": "#/components/schemas/JobSpec"},
+        }
+    },
+}
+
+
+def request_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    """OpenAPI's description of a JSON body that the route reads itself."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def checked(raw: object, services: Services) -> JobSpec:
+    """A valid spec that some node could run. Raises SpecError."""
+    spec = parse_spec(raw)
+    if isinstance(spec, list):
+        raise SpecError(spec)
+    why = impossible(shape_of(spec), services.nodes)
+    if why is not None:
+        asked = f"cpu {spec.resources.cpu:g}, memory {spec.resources.memory}"
+        raise SpecError([FieldError("resources", f"{why}; ask for less, or add a node that large", asked)])
+    return spec
+
+
+def new_job(spec: JobSpec, key: str | None, retry_of: JobId | None = None) -> NewJob:
+    """A job on its way in."""
+    canonical = _encode(spec)
+    mark = fingerprint(canonical) if key is not None else None
+    return NewJob(JobId(new_id(JOB)), spec, canonical, key, mark, retry_of)
+
+
+async def accept(services: Services, job: NewJob) -> Response:
+    """Write one job and answer with it: 201, or 200 for one that an earlier request made."""
+    (result,) = await services.intake.submit([job])
+    if isinstance(result, WindlassError):
+        raise result
+    location = {"Location": f"/v1/jobs/{result.id}"}
+    if result.created_at is None:
+        async with borrow(services.pool) as conn:
+            view = await jobs.get(conn, result.id)
+            if view is None:
+                raise NotFound("job", result.id)
+            tried = await jobs.attempts(conn, [view.task_id])
+        return reply(schemas.job(view, tried[view.task_id]), 200, location | {"Idempotency-Replayed": "true"})
+    return reply(_fresh(job, schemas.moment(result.created_at)), 201, location)
+
+
+def _fresh(job: NewJob, created_at: str | None) -> dict[str, Any]:
+    spec = job.spec
+    status: dict[str, Any] = {
+        "reason": None,
+        "explanation": [],
+        "ahead": None,
+        "retries": 0,
+        "infra_losses": 0,
+        "cancel_requested": False,
+        "attempts": [],
+    }
+    return {
+        "id": job.id,
+        "name": spec.name,
+        "state": "queued",
+        "queue": spec.queue,
+        "labels": spec.labels,
+        "spec": msgspec.Raw(job.canonical),
+        "created_at": created_at,
+        "finished_at": None,
+        "retry_of": job.retry_of,
+        "status": status,
+    }
+
+
+@router.post(
+    "/jobs",
+    status_code=201,
+    operation_id="submit_job",
+    summary="Submit a job",
+    response_model=schemas.Job,
+    responses=failures(400, 413, 415, 422)
+    | {200: {"model": schemas.Job, "description": "An earlier request with this Idempotency-Key made it."}},
+    openapi_extra=request_schema({"$ref": "#/components/schemas/JobSpec"}),
+)
+async def submit_job(request: Request, services: Means, key: Key = None) -> Response:
+    """Accept a job. It is answered only once it is durable: from then on it is never lost."""
+    spec = checked(await body(request), services)
+    return await accept(services, new_job(spec, key))
+
+
+@router.post(
+    "/jobs/batch",
+    operation_id="submit_jobs",
+    summary="Submit up to 1,000 jobs",
+    response_model=schemas.BatchResult,
+    responses=failures(400, 413, 415, 422),
+    openapi_extra=request_schema(_BATCH_SCHEMA),
+)
+async def submit_jobs(request: Request, services: Means, key: Key = None) -> Response:
+    """Accept many jobs in one transaction; answers each in order with its id, or with its own error."""
+    wanted = _batch(await body(request, BATCH_BODY_LIMIT))
+    results: list[dict[str, Any]] = []
+    valid: list[NewJob] = []
+    for i, raw in enumerate(wanted):
+        try:
+            valid.append(new_job(checked(raw, services), None if key is None else f"{key}/{i}"))
+            results.append({})
+        except SpecError as error:
+            results.append({"error": problems.of(error)})
+    accepted = iter(await services.intake.submit(valid) if valid else [])
+    for i, result in enumerate(results):
+        if not result:
+            done = next(accepted)
+            results[i] = {"error": problems.of(done)} if isinstance(done, WindlassError) else {"id": done.id}
+    return reply({"results": results})
+
+
+def _batch(document: object) -> list[object]:
+    if isinstance(document, dict):
+        fields = cast("dict[str, object]", document)
+        wanted, others = fields.get("jobs"), fields.keys() - {"jobs"}
+        if others:
+            raise SpecError([FieldError(name, "is not a field; a batch has only `jobs`") for name in sorted(others)])
+        if isinstance(wanted, list) and 0 < len(cast("list[object]", wanted)) <= BATCH_LIMIT:
+            return cast("list[object]", wanted)
+    raise SpecError([FieldError("jobs", f"must be a list of 1 to {BATCH_LIMIT} jobs; send more in several batches")])
+
+
+COMPONENTS = {"JobSpec": spec_schema()}

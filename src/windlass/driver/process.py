@@ -1,0 +1,274 @@
+"""Jobs as plain processes of the node: posix_spawn, pidfd, own session and process group, output straight to files.
+
+For trusted work on the operator's own machine: a process sees what the worker's user sees. Nothing is kept in memory
+that a restarted agent needs: a survivor is found by the attempt id in its environment. Its exit code is not ours to
+read then, for the kernel tells it to the parent alone; its end is reported as lost to infrastructure.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import resource
+import shutil
+import signal
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from windlass.core.ids import AttemptId
+from windlass.core.states import Cause
+from windlass.driver.base import Chunk, DriverFault, Facts, Outcome, Survivor, Ticket
+
+STREAMS = ("stdout", "stderr")
+CHUNK_BYTES = 64 * 1024
+POLL_S = 0.2
+_INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SHELL", "SSL_CERT_FILE")
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+_RESET = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM)
+_PUNCH = 0x01 | 0x02  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, linux/falloc.h
+
+
+@dataclass(slots=True)
+class _Child:
+    pid: int
+    pidfd: int
+    done: "asyncio.Future[Outcome]"
+    ours: bool = True
+
+
+class ProcessDriver:
+    """The driver `process`."""
+
+    name = "process"
+
+    def __init__(self) -> None:
+        self._children: dict[AttemptId, _Child] = {}
+        self._base = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+
+    async def open(self) -> None:
+        """Nothing to connect to."""
+
+    async def close(self) -> None:
+        """Let go of the pidfds; what runs goes on running."""
+        loop = asyncio.get_running_loop()
+        for child in self._children.values():
+            loop.remove_reader(child.pidfd)
+            os.close(child.pidfd)
+        self._children.clear()
+
+    async def facts(self) -> Facts:
+        """Always there."""
+        return Facts(True, "processes of this machine", {"kernel": os.uname().release})
+
+    async def prepare(self, ticket: Ticket) -> None:
+        """Make the attempt's folder, and the working directory in it."""
+        try:
+            (ticket.folder / "work").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DriverFault(Cause.START_FAILED, f"cannot make its folder: {error.strerror}") from error
+
+    async def start(self, ticket: Ticket) -> None:
+        """Spawn, unless it was spawned: its output file is there from then on."""
+        if ticket.attempt_id in self._children or os.path.exists(ticket.folder / STREAMS[0]):
+            return
+        self._watch(ticket.attempt_id, self._spawn(ticket), ours=True)
+
+    def _spawn(self, ticket: Ticket) -> int:
+        spec = ticket.spec
+        argv = [*(spec.command or ()), *(spec.args or ())]
+        work = spec.workdir or str(ticket.folder / "work")
+        env = self._base | spec.env | _identity(ticket)
+        out, err = (str(ticket.folder / stream) for stream in STREAMS)
+        actions = [
+            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, out, _APPEND, 0o600),
+            (os.POSIX_SPAWN_OPEN, 2, err, _APPEND, 0o600),
+        ]
+        try:
+            # posix_spawn has no working directory: ours is lent for the call, which nothing else can interleave.
+            os.chdir(work)
+            program = argv[0] if "/" in argv[0] else shutil.which(argv[0], path=env.get("PATH", os.defpath))
+            if program is None:
+                raise FileNotFoundError(2, f"command not found: {argv[0]}")
+            pid = os.posix_spawn(program, argv, env, file_actions=actions, setsid=True, setsigdef=_RESET)
+        except OSError as error:
+            what = str(error.strerror) if argv[0] in str(error.strerror) else f"{argv[0]}: {error.strerror}"
+            raise DriverFault(Cause.START_FAILED, what) from error
+        except ValueError as error:
+            raise DriverFault(Cause.START_FAILED, f"cannot start {argv[0]}: {error}") from error
+        finally:
+            os.chdir("/")
+        _limit(pid, ticket)
+        return pid
+
+    def _watch(self, attempt_id: AttemptId, pid: int, *, ours: bool) -> None:
+        loop = asyncio.get_running_loop()
+        pidfd = os.pidfd_open(pid)
+        child = _Child(pid, pidfd, loop.create_future(), ours)
+        self._children[attempt_id] = child
+        loop.add_reader(pidfd, self._ended, child)
+
+    @staticmethod
+    def _ended(child: _Child) -> None:
+        asyncio.get_running_loop().remove_reader(child.pidfd)
+        # The rest of the group goes too, before the leader is reaped: until then its number can't be another's.
+        _signal_group(child.pid, signal.SIGKILL)
+        outcome = _reap(child.pidfd) if child.ours else None
+        os.close(child.pidfd)
+        if not child.done.done():
+            child.done.set_result(outcome or _unknown())
+
+    async def wait(self, ticket: Ticket) -> Outcome:
+        """How it ended; one that outlived a former agent and is gone now has an unknown end."""
+        child = self._children.get(ticket.attempt_id)
+        if child is None:
+            pid = _find(ticket.attempt_id)
+            if pid is None:
+                return _unknown()
+            try:
+                self._watch(ticket.attempt_id, pid, ours=False)
+            except ProcessLookupError:
+                return _unknown()
+            child = self._children[ticket.attempt_id]
+        return await asyncio.shield(child.done)
+
+    async def stop(self, ticket: Ticket, grace_s: float) -> None:
+        """SIGTERM to the group, SIGKILL after the grace."""
+        child = self._children.get(ticket.attempt_id)
+        if child is None or child.done.done():
+            return
+        _signal_group(child.pid, signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await asyncio.shield(child.done)
+        if not child.done.done():
+            _signal_group(child.pid, signal.SIGKILL)
+
+    async def logs(self, ticket: Ticket, after: Mapping[str, int]) -> AsyncIterator[Chunk]:
+        """The files' content past the offsets, as it grows. What has been read is freed on disk when there is much."""
+        offsets = {stream: after.get(stream, 0) for stream in STREAMS}
+        while True:
+            child = self._children.get(ticket.attempt_id)
+            over = child is None or child.done.done()
+            for stream in STREAMS:
+                for chunk in _read(ticket.folder / stream, stream, offsets[stream]):
+                    offsets[stream] = chunk.offset + len(chunk.data)
+                    yield chunk
+            if over:
+                return
+            assert child is not None
+            await asyncio.wait([child.done], timeout=POLL_S)
+
+    async def remove(self, ticket: Ticket) -> None:
+        """Delete its folder."""
+        self._children.pop(ticket.attempt_id, None)
+        folder = str(ticket.folder)
+        try:
+            for stream in STREAMS:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(f"{folder}/{stream}")
+            os.rmdir(f"{folder}/work")
+            os.rmdir(folder)
+        except FileNotFoundError:
+            return
+        except OSError:
+            await asyncio.to_thread(shutil.rmtree, folder, True)
+
+    async def survivors(self) -> list[Survivor]:
+        """Processes that carry an attempt id of ours and lead their group."""
+        return [Survivor(attempt_id, fence, True) for attempt_id, fence, _ in _scan()]
+
+
+def _identity(ticket: Ticket) -> dict[str, str]:
+    return {
+        "WINDLASS_JOB_ID": ticket.job_id,
+        "WINDLASS_ATTEMPT_ID": ticket.attempt_id,
+        "WINDLASS_ATTEMPT": str(ticket.number),
+        "WINDLASS_FENCE": str(ticket.fence),
+    }
+
+
+def _limit(pid: int, ticket: Ticket) -> None:
+    """Resource limits of the process. Address space only where the spec names a hard limit: runtimes that reserve
+    much and use little would not start under the plain reservation."""
+    needs = ticket.spec.resources
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
+        if needs.memory_max is not None:
+            resource.prlimit(pid, resource.RLIMIT_AS, (needs.memory_max, needs.memory_max))
+
+
+def _reap(pidfd: int) -> Outcome | None:
+    try:
+        info = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    except ChildProcessError:
+        return None
+    if info is None:
+        return None
+    if info.si_code == os.CLD_EXITED:
+        return Outcome(info.si_status, Cause.EXIT_CODE if info.si_status else None)
+    name = signal.Signals(info.si_status).name if info.si_status in set(signal.Signals) else str(info.si_status)
+    return Outcome(128 + info.si_status, Cause.SIGNAL, f"killed by {name}")
+
+
+def _unknown() -> Outcome:
+    return Outcome(None, Cause.NODE_LOST, "it ended while its worker was away; its exit code is unknown")
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+def _read(path: Path, stream: str, offset: int) -> list[Chunk]:
+    """Up to 16 chunks from offset on."""
+    try:
+        size = os.stat(path).st_size
+    except FileNotFoundError:
+        return []
+    if size <= offset:
+        return []
+    chunks: list[Chunk] = []
+    fd = os.open(path, os.O_RDWR)
+    try:
+        for _ in range(16):
+            data = os.pread(fd, CHUNK_BYTES, offset)
+            if not data:
+                break
+            chunks.append(Chunk(stream, offset, data))
+            offset += len(data)
+        if offset > 2**20:
+            _free(fd, offset - offset % 2**20)
+    finally:
+        os.close(fd)
+    return chunks
+
+
+def _free(fd: int, end: int) -> None:
+    """Give the file's first `end` bytes back to the disk; its size and offsets stay."""
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.fallocate(fd, _PUNCH, ctypes.c_longlong(0), ctypes.c_longlong(end))
+
+
+def _scan() -> list[tuple[AttemptId, int, int]]:
+    """(attempt, fence, pid) of every process that leads its group and carries our marks."""
+    found: list[tuple[AttemptId, int, int]] = []
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            raw = Path(f"/proc/{entry}/environ").read_bytes()
+            if b"WINDLASS_ATTEMPT_ID=" not in raw or os.getpgid(int(entry)) != int(entry):
+                continue
+        except OSError:
+            continue
+        env = dict(pair.split(b"=", 1) for pair in raw.split(b"\0") if b"=" in pair)
+        fence = env.get(b"WINDLASS_FENCE", b"0")
+        found.append((AttemptId(env[b"WINDLASS_ATTEMPT_ID"].decode(errors="replace")), int(fence), int(entry)))
+    return found
+
+
+def _find(attempt_id: AttemptId) -> int | None:
+    return next((pid for found, _, pid in _scan() if found == attempt_id), None)

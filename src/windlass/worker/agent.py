@@ -1,0 +1,165 @@
+"""The agent: what one node does with commands, and what it says of itself.
+
+All commands are idempotent, for any may come twice, late or out of order. Room is taken when an attempt is admitted and
+given back before its end is reported, so that what the leader frees is free.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from windlass import __version__
+from windlass.core.ids import AttemptId, NodeId
+from windlass.core.placement.filters import misfits
+from windlass.core.placement.snapshot import NOTHING, Node, Room, shape_of
+from windlass.core.states import Cause, Driver, NodeState
+from windlass.driver import base
+from windlass.driver.base import Facts
+from windlass.stream import wire
+from windlass.worker import clock
+from windlass.worker.journal import Ended
+from windlass.worker.runner import Bench, Run
+
+log = structlog.get_logger("worker")
+
+TOMBSTONES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this node is, as it tells the leader."""
+
+    id: NodeId
+    name: str
+    capacity: Room
+    labels: Mapping[str, str] = field(default_factory=lambda: dict[str, str]())
+
+
+class Agent:
+    """One node's attempts. The loops around it are in `serve`."""
+
+    def __init__(self, me: Identity, bench: Bench, drivers: Mapping[Driver, base.Driver]) -> None:
+        self.me, self.bench, self.drivers = me, bench, drivers
+        self.facts: dict[Driver, Facts] = {}
+        self.runs: dict[AttemptId, Run] = {}
+        self._used = NOTHING
+        self._tasks: set[asyncio.Task[None]] = set()
+        #: attempts that were stopped before their launch came by
+        self._stopped: dict[AttemptId, None] = {}
+
+    def node(self) -> Node:
+        """This node as its own admission sees it."""
+        offered = frozenset(name for name, facts in self.facts.items() if facts.available)
+        return Node(self.me.id, self.me.name, NodeState.READY, False, offered, self.me.capacity, self._used)
+
+    def hello(self) -> wire.Hello:
+        """Who we are and what we can do, now."""
+        me, room = self.me, self.me.capacity
+        offered = tuple(sorted(self.node().drivers))
+        facts = {n.value: {"available": f.available, "detail": f.detail, **f.versions} for n, f in self.facts.items()}
+        return wire.Hello(me.id, me.name, room.millis, room.memory, offered, __version__, me.labels, facts)
+
+    def beat(self) -> wire.Beat:
+        """What this node holds: running, or ended and not yet known to the ledger."""
+        return wire.Beat(self.me.id, tuple(self.bench.journal.entries))
+
+    def obey(self, commands: Sequence[wire.Command]) -> None:
+        """Take up commands, launches first: a stop in the same batch finds what it stops."""
+        entries = self.bench.journal.entries
+        fresh = {c.attempt_id: c for c in commands if isinstance(c, wire.Launch) and c.attempt_id not in entries}
+        for attempt_id in [a for a in fresh if a in self._stopped]:
+            del fresh[attempt_id]
+        self.bench.journal.launched(fresh.values())
+        for launch in fresh.values():
+            self._admit(launch)
+        for command in commands:
+            match command:
+                case wire.Stop():
+                    self._stop(command)
+                case wire.Forget():
+                    self._forget(command)
+                case wire.Introduce():
+                    self.bench.reporter.say(self.hello())
+                case wire.Launch():
+                    pass
+
+    def _admit(self, launch: wire.Launch) -> None:
+        shape = shape_of(launch.spec)
+        reasons = list(misfits(self.node(), shape))
+        if reasons:
+            self._over(launch.attempt_id, Ended(clock.now(), Cause.REJECTED, None, "the node " + "; ".join(reasons)))
+            return
+        run = Run(self.bench, self.drivers[shape.driver], launch, clock.now())
+        self.follow(run, run.fresh())
+
+    def follow(self, run: Run, life: Coroutine[Any, Any, None]) -> None:
+        """Let a run live, its room taken until it has ended."""
+        self.runs[run.ticket.attempt_id] = run
+        self._used += shape_of(run.launch.spec).need
+        task = asyncio.create_task(self._live(run, life))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _live(self, run: Run, life: Coroutine[Any, Any, None]) -> None:
+        attempt_id = run.ticket.attempt_id
+        try:
+            await life
+        except Exception as error:
+            log.exception("run_failed", attempt_id=attempt_id)
+            self._over(attempt_id, Ended(clock.now(), Cause.START_FAILED, None, f"the worker failed: {error!r}"))
+        finally:
+            self.runs.pop(attempt_id, None)
+            self._used -= shape_of(run.launch.spec).need
+        await run.clear()
+
+    def _over(self, attempt_id: AttemptId, ended: Ended) -> None:
+        self.bench.journal.ended(attempt_id, ended)
+        self.bench.reporter.ended(attempt_id, ended)
+
+    def _stop(self, command: wire.Stop) -> None:
+        run = self.runs.get(command.attempt_id)
+        if run is not None:
+            run.stop(command.cause, command.message)
+            return
+        entry = self.bench.journal.entries.get(command.attempt_id)
+        if entry is not None:
+            if entry.ended is not None:
+                self.bench.reporter.ended(command.attempt_id, entry.ended)
+            return
+        self._stopped[command.attempt_id] = None
+        while len(self._stopped) > TOMBSTONES:
+            del self._stopped[next(iter(self._stopped))]
+        never = Ended(clock.now(), command.cause, None, f"{command.message}; it never started")
+        self.bench.reporter.ended(command.attempt_id, never)
+
+    def _forget(self, command: wire.Forget) -> None:
+        """The ledger has no more interest in these. One that still runs was superseded: it is ended first."""
+        for attempt_id in command.attempt_ids:
+            run = self.runs.get(attempt_id)
+            if run is not None:
+                run.stop(Cause.CANCELLED, "superseded: the ledger no longer counts on it")
+            self.bench.reporter.sent_at.pop(attempt_id, None)
+        self.bench.journal.forget(a for a in command.attempt_ids if a not in self.runs)
+
+    def remind(self, older_than_s: float) -> None:
+        """Report again the ends the ledger has not confirmed for so long."""
+        now, sent = clock.now(), self.bench.reporter.sent_at
+        for attempt_id, entry in self.bench.journal.entries.items():
+            if entry.ended is not None and now - sent.get(attempt_id, entry.ended.at) > older_than_s:
+                self.bench.reporter.ended(attempt_id, entry.ended)
+
+    async def stop_all(self, within_s: float) -> None:
+        """End everything that runs, politely at first; returns when all has ended or the time is over."""
+        for run in list(self.runs.values()):
+            run.stop(Cause.CANCELLED, "the worker was stopped")
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=within_s)
+
+    async def leave(self) -> None:
+        """Let go of what runs without touching it."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

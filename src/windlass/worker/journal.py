@@ -1,0 +1,156 @@
+"""The journal: what this node was told to run and how it ended, on its own disk, so that no outcome is lost between
+an exit and the ledger. One append-only file of JSON lines; rewritten small when much of it is settled.
+
+An outcome is written before it is reported, and on the disk (fsync) before what is left of the attempt is removed.
+An entry goes when the ledger says it has the outcome.
+"""
+
+import asyncio
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from windlass.core.ids import AttemptId
+from windlass.core.states import Cause
+from windlass.stream.wire import Launch
+from windlass.worker import clock
+
+COMPACT_BYTES = 4 * 2**20
+
+
+class Ended(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How an attempt ended, with moments of this boot's clock."""
+
+    at: float
+    cause: Cause | None = None
+    exit_code: int | None = None
+    message: str = ""
+    started_at: float | None = None
+
+
+class _Line(msgspec.Struct, omit_defaults=True):
+    boot: str | None = None
+    launch: Launch | None = None
+    received_at: float = 0.0
+    attempt: AttemptId | None = None
+    ended: Ended | None = None
+    forget: tuple[AttemptId, ...] = ()
+
+
+class Entry(msgspec.Struct):
+    """One attempt this node knows."""
+
+    launch: Launch
+    received_at: float
+    ended: Ended | None = None
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_Line).decode
+
+
+class Journal:
+    """Opened by one agent at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.entries: dict[AttemptId, Entry] = {}
+        self._size = 0
+        self._unsynced = False
+        self._syncing: asyncio.Future[None] | None = None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rebooted = self._load()
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._rewrite()
+        self.rebooted = rebooted
+
+    def _load(self) -> bool:
+        """Replays the file; a torn last line is left out. Returns whether the machine was booted since."""
+        if not self._path.exists():
+            return False
+        boot = None
+        for raw in self._path.read_bytes().splitlines():
+            try:
+                line = _decode(raw)
+            except msgspec.MsgspecError:
+                continue
+            if line.boot is not None:
+                boot = line.boot
+            if line.launch is not None:
+                self.entries[line.launch.attempt_id] = Entry(line.launch, line.received_at)
+            if line.attempt is not None and line.ended is not None and line.attempt in self.entries:
+                self.entries[line.attempt].ended = line.ended
+            for attempt_id in line.forget:
+                self.entries.pop(attempt_id, None)
+        return boot is not None and boot != clock.boot_id()
+
+    def _write(self, lines: Iterable[_Line]) -> None:
+        data = b"".join(_encode(line) + b"\n" for line in lines)
+        os.write(self._fd, data)
+        self._size += len(data)
+        self._unsynced = True
+
+    def launched(self, launches: Iterable[Launch]) -> None:
+        """These were taken up."""
+        now = clock.now()
+        fresh = [launch for launch in launches if launch.attempt_id not in self.entries]
+        for launch in fresh:
+            self.entries[launch.attempt_id] = Entry(launch, now)
+        if fresh:
+            self._write(_Line(launch=launch, received_at=now) for launch in fresh)
+
+    def ended(self, attempt_id: AttemptId, ended: Ended) -> None:
+        """This is how it ended. The first word counts."""
+        entry = self.entries[attempt_id]
+        if entry.ended is None:
+            entry.ended = ended
+            self._write([_Line(attempt=attempt_id, ended=ended)])
+
+    def forget(self, attempt_ids: Iterable[AttemptId]) -> None:
+        """The ledger has these."""
+        known = tuple(a for a in attempt_ids if self.entries.pop(a, None) is not None)
+        if not known:
+            return
+        self._write([_Line(forget=known)])
+        if self._size > COMPACT_BYTES:
+            self._rewrite()
+
+    async def sync(self) -> None:
+        """Returns once all written so far is on the disk; callers at the same time share the wait."""
+        while self._syncing is not None:
+            await asyncio.shield(self._syncing)
+        if not self._unsynced:
+            return
+        self._unsynced = False
+        loop = asyncio.get_running_loop()
+        self._syncing = loop.run_in_executor(None, os.fdatasync, self._fd)
+        try:
+            await asyncio.shield(self._syncing)
+        finally:
+            self._syncing = None
+
+    def _rewrite(self) -> None:
+        """A new file with only what is open, put in place at once."""
+        fresh = self._path.with_suffix(".new")
+        lines = [_Line(boot=clock.boot_id())]
+        for attempt_id, entry in self.entries.items():
+            lines.append(_Line(launch=entry.launch, received_at=entry.received_at))
+            if entry.ended is not None:
+                lines.append(_Line(attempt=attempt_id, ended=entry.ended))
+        data = b"".join(_encode(line) + b"\n" for line in lines)
+        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        os.write(fd, data)
+        os.fsync(fd)
+        os.replace(fresh, self._path)
+        old, self._fd, self._size = self._fd, fd, len(data)
+        if self._syncing is None:
+            os.close(old)
+        else:
+            self._syncing.add_done_callback(lambda _: os.close(old))
+
+    def close(self) -> None:
+        """Flush and close."""
+        os.fdatasync(self._fd)
+        os.close(self._fd)

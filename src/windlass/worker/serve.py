@@ -1,0 +1,182 @@
+"""A worker process: the agent and the loops that feed it, until told to stop."""
+
+import asyncio
+import fcntl
+import os
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import httpx2
+import structlog
+
+from windlass.core.ids import NODE, NodeId, is_id
+from windlass.core.placement.snapshot import Room
+from windlass.core.states import Driver
+from windlass.driver import base
+from windlass.driver.base import EngineUnavailable, Facts
+from windlass.errors import SettingsError
+from windlass.mint import new_id
+from windlass.settings import Settings
+from windlass.settings import Worker as WorkerSettings
+from windlass.stream import wire
+from windlass.stream.consume import GroupReader
+from windlass.stream.keys import WORKER_GROUP, Keys
+from windlass.stream.produce import Producer, StreamDown
+from windlass.stream.produce import connect as connect_stream
+from windlass.worker.adopt import adopt
+from windlass.worker.agent import Agent, Identity
+from windlass.worker.journal import Journal
+from windlass.worker.logs import Shipper
+from windlass.worker.reporter import Reporter
+from windlass.worker.runner import Bench
+
+log = structlog.get_logger("worker")
+
+READ_S = 2.0
+RETRY_S = 0.5
+FACTS_S = 5.0
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """One worker process, until stop is set."""
+    mine = settings.worker
+    mine.data.mkdir(parents=True, exist_ok=True)
+    async with AsyncExitStack() as stack:
+        stack.callback(os.close, _lock(mine.data))
+        me = Identity(_node_id(mine.data), mine.name, Room(round(mine.cpu * 1000), mine.memory), mine.labels)
+        drivers = _drivers(settings, me)
+        keys = Keys(settings.cluster)
+        writing, reading = connect_stream(settings.redis.url), connect_stream(settings.redis.url)
+        stack.push_async_callback(writing.aclose)
+        stack.push_async_callback(reading.aclose)
+        http = await stack.enter_async_context(httpx2.AsyncClient(base_url=settings.api.url, timeout=30.0))
+        journal = Journal(mine.data / "journal.jsonl")
+        stack.callback(journal.close)
+        reporter = Reporter(Producer(writing, keys), me.id)
+        bench = Bench(journal, reporter, Shipper(http, mine.log_cap_bytes), mine.data / "attempts")
+        agent = Agent(me, bench, drivers)
+        reader = GroupReader(reading, keys.node(me.id), WORKER_GROUP, wire.commands())
+        await _run(agent, reader, bench, mine, stop)
+        for driver in drivers.values():
+            await driver.close()
+
+
+async def _run(
+    agent: Agent, reader: GroupReader[wire.Command], bench: Bench, mine: WorkerSettings, stop: asyncio.Event
+) -> None:
+    async with asyncio.TaskGroup() as group:
+        await _look(agent)
+        bench.reporter.say(agent.hello())
+        log.info("worker_ready", node_id=agent.me.id, node=agent.me.name, drivers=sorted(agent.node().drivers))
+        intake = group.create_task(_obey(agent, reader, bench))
+        loops = [
+            group.create_task(bench.reporter.run()),
+            group.create_task(bench.shipper.run()),
+            group.create_task(_beat(agent, mine.heartbeat_s)),
+            group.create_task(_watch_drivers(agent)),
+        ]
+        await stop.wait()
+        intake.cancel()
+        if mine.on_exit == "stop":
+            await agent.stop_all(mine.stop_within_s)
+        await agent.leave()
+        await bench.reporter.flush()
+        for loop in loops:
+            loop.cancel()
+
+
+def _lock(folder: Path) -> int:
+    """The data folder is one agent's at a time."""
+    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise SettingsError(
+            f"another worker uses worker.data {str(folder)!r}; give this one a folder of its own"
+        ) from None
+    return fd
+
+
+def _node_id(folder: Path) -> NodeId:
+    """The node's identity, made once and kept in its data folder."""
+    path = folder / "node_id"
+    known = path.read_text().strip() if path.exists() else ""
+    if not is_id(known, NODE):
+        known = new_id(NODE)
+        path.write_text(known + "\n")
+    return NodeId(known)
+
+
+def _drivers(settings: Settings, me: Identity) -> Mapping[Driver, base.Driver]:
+    mine = settings.worker
+    drivers: dict[Driver, base.Driver] = {}
+    for name in mine.drivers:
+        match Driver(name):
+            case Driver.DOCKER:
+                from windlass.driver.docker import DockerDriver
+                from windlass.driver.docker_profile import Profile
+
+                drivers[Driver.DOCKER] = DockerDriver(
+                    cluster=settings.cluster,
+                    node_id=me.id,
+                    profile=Profile(mine.profile),
+                    volumes_allowed=mine.volumes_allowed,
+                    url=mine.docker_url or None,
+                )
+            case Driver.MOCK:
+                from windlass.driver.mock import MockDriver
+
+                drivers[Driver.MOCK] = MockDriver(mine.data / "mock")
+            case Driver.PROCESS:
+                pass
+    if mine.allow_process:
+        from windlass.driver.process import ProcessDriver
+
+        drivers[Driver.PROCESS] = ProcessDriver()
+    return drivers
+
+
+async def _look(agent: Agent) -> bool:
+    """See which drivers can work now, and adopt what is found where one has just come up. Whether that changed."""
+    before = agent.node().drivers
+    for name, driver in agent.drivers.items():
+        was = agent.facts.get(name)
+        try:
+            if was is None or not was.available:
+                await driver.open()
+            facts = await driver.facts()
+            if facts.available and (was is None or not was.available):
+                await adopt(agent, name, driver)
+        except EngineUnavailable as error:
+            facts = Facts(False, str(error))
+        agent.facts[name] = facts
+    return agent.node().drivers != before
+
+
+async def _watch_drivers(agent: Agent) -> None:
+    while True:
+        await asyncio.sleep(FACTS_S)
+        if await _look(agent):
+            log.warning("drivers_changed", drivers=sorted(agent.node().drivers))
+            agent.bench.reporter.say(agent.hello())
+
+
+async def _obey(agent: Agent, reader: GroupReader[wire.Command], bench: Bench) -> None:
+    while True:
+        try:
+            commands = await reader.read(READ_S)
+            if commands:
+                agent.obey(commands)
+                await bench.reporter.receipt(reader.receipt())
+        except StreamDown as error:
+            log.warning("commands_wait", error=str(error))
+            await asyncio.sleep(RETRY_S)
+
+
+async def _beat(agent: Agent, every_s: float) -> None:
+    while True:
+        agent.bench.reporter.say(agent.beat())
+        agent.remind(older_than_s=2 * every_s)
+        await asyncio.sleep(every_s)
