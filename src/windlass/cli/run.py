@@ -66,7 +66,7 @@ def run(
 
 def _given(**fields: Any) -> dict[str, Any]:
     """The fields somebody gave: what is left out takes the server's default."""
-    return {name: value for name, value in fields.items() if value or value == 0 and value is not False}
+    return {name: value for name, value in fields.items() if value not in (None, [], {}) and value is not False}
 
 
 def _volume(given: str) -> dict[str, Any]:

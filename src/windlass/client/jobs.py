@@ -49,8 +49,7 @@ class Jobs:
         for piece in _pieces(specs):
             body = await self._transport.call("POST", "/v1/jobs/batch", body={"jobs": piece}, extra_s=30)
             for item in self._transport.decode(body, BatchAnswer).results:
-                problem = Problem() if item.error is None else self._transport.decode(bytes(item.error), Problem)
-                results.append(item.id if item.id is not None else api_error(problem))
+                results.append(item.id if item.id is not None else api_error(item.error or Problem()))
         return results
 
     async def get(self, job_id: str) -> Job:

@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from windlass.client.errors import Problem
+
 TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
 
 
@@ -156,7 +158,7 @@ class BatchItem(msgspec.Struct, frozen=True, kw_only=True):
     """The answer for one job of a batch: its id, or the problem."""
 
     id: str | None = None
-    error: msgspec.Raw | None = None
+    error: Problem | None = None
 
 
 class BatchAnswer(msgspec.Struct, frozen=True, kw_only=True):
