@@ -3,15 +3,12 @@
 The servers are the embedded ones, started once per session (and per xdist process) and only when a test wants them.
 """
 
-import http.client
 import inspect
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from itertools import count
 from pathlib import Path
 
@@ -21,6 +18,7 @@ import redis
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from psycopg import sql
 
+from tests.images import docker_missing
 from windlass.embedded.folder import DataFolder
 from windlass.embedded.postgres import Postgres
 from windlass.embedded.valkey import Valkey
@@ -104,25 +102,6 @@ def redis_url(servers: Servers) -> str:
     return servers.valkey_url
 
 
-@cache
-def docker_silence() -> str:
-    """Why no Docker Engine answers; empty when one does."""
-    host = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
-    if not host.startswith("unix://"):
-        return ""
-    connection = http.client.HTTPConnection("localhost")
-    connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.settimeout(5)
-    try:
-        connection.sock.connect(host.removeprefix("unix://"))
-        connection.request("GET", "/_ping")
-        return "" if connection.getresponse().status == 200 else f"the Docker Engine at {host} is not well"
-    except OSError as e:
-        return f"no Docker Engine answers at {host}: {e.strerror or e}"
-    finally:
-        connection.close()
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_pycollect_makeitem(obj: object) -> None:
     """Every coroutine test runs on anyio's plugin without saying so."""
@@ -132,5 +111,5 @@ def pytest_pycollect_makeitem(obj: object) -> None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """A test that needs a Docker Engine is skipped, with the reason, where none answers."""
-    if item.get_closest_marker("docker") and (reason := docker_silence()):
+    if item.get_closest_marker("docker") and (reason := docker_missing()):
         pytest.skip(reason)
