@@ -27,17 +27,16 @@ def docker_missing() -> str:
 
 
 @cache
-def busybox_image() -> str:
-    """The name of an image with busybox's applets in /bin, /tmp, and a user `app` (1000); made if it is not there."""
-    return build_image(BUSYBOX)
+def busybox_image(host: str | None = None) -> str:
+    """The name of an image with busybox's applets in /bin, /tmp, and a user `app` (1000), made on that engine."""
+    return build_image(BUSYBOX, host=host)
 
 
-def build_image(name: str, *changes: str) -> str:
+def build_image(name: str, *changes: str, host: str | None = None) -> str:
     """Make the image under this name, with Dockerfile lines such as "USER 1000" applied."""
     options = [part for change in ("ENV PATH=/bin", *changes) for part in ("--change", change)]
-    subprocess.run(
-        ["docker", "import", *options, "-", name], input=_root(), check=True, capture_output=True, timeout=60
-    )
+    order = ["docker", *(["-H", host] if host else []), "import", *options, "-", name]
+    subprocess.run(order, input=_root(), check=True, capture_output=True, timeout=60)
     return name
 
 

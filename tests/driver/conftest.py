@@ -103,15 +103,18 @@ class CommandStage(Stage):
         return None
 
 
+@dataclass
 class DockerStage(CommandStage):
+    url: str | None = None
+
     kind = Kind.DOCKER
 
     def driver(self, **more: Any) -> DockerDriver:
-        return DockerDriver(cluster=self.cluster, node_id=NODE, **more)
+        return DockerDriver(cluster=self.cluster, node_id=NODE, url=self.url, **more)
 
     def base(self) -> JobSpec:
         small = Resources(cpu=1, memory=64 * 2**20)
-        return JobSpec(image=busybox_image(), network="none", driver=Kind.DOCKER, resources=small)
+        return JobSpec(image=busybox_image(self.url), network="none", driver=Kind.DOCKER, resources=small)
 
     def unknown_image(self) -> JobSpec | None:
         return replace(self.base(), image="127.0.0.1:9/no/such/image:1", command=("true",))

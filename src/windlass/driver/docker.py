@@ -19,7 +19,7 @@ from windlass.core.states import Cause
 from windlass.driver.base import Chunk, DriverFault, EngineUnavailable, Facts, Outcome, Survivor, Ticket
 from windlass.driver.docker_endings import Endings
 from windlass.driver.docker_engine import CALL_S, Engine, container
-from windlass.driver.docker_exit import Inspected, State, ended_at, init_refusal, outcome_of, start_fault
+from windlass.driver.docker_exit import Inspected, State, clock, init_refusal, outcome_of, start_fault
 from windlass.driver.docker_images import Images, Progress
 from windlass.driver.docker_logs import STREAMS, Cursor, Demultiplexer, Mark, MarkBook, read_from
 from windlass.driver.docker_profile import (
@@ -48,6 +48,7 @@ class DockerDriver:
     """
 
     name = "docker"
+    keeps_outcome = True
 
     def __init__(
         self,
@@ -251,18 +252,16 @@ class DockerDriver:
         outcome = outcome_of(state)
         if outcome.cause in (None, Cause.OOM) or name in self._stopped:
             return outcome
-        if await self._engine_took_it(state):
+        if not await self._engine.accepts():
+            self._endings.note_away()
+        started, ended = clock(state.started_at), clock(state.finished_at)
+        if started is None or ended is None or self._endings.taken_down(started, ended):
             raise DriverFault(
                 Cause.NODE_LOST, f"the Docker Engine went away and took the container with it: {outcome.message}"
             )
         if outcome.exit_code in (126, 127) and (words := await self._init_words(name)):
             return Outcome(outcome.exit_code, Cause.START_FAILED, words)
         return outcome
-
-    async def _engine_took_it(self, state: State) -> bool:
-        """Whether the engine was away when it ended, or lost track of it, or is going away right now."""
-        moment = ended_at(state)
-        return moment is None or self._endings.was_away(moment)
 
     async def _init_words(self, name: AttemptId) -> str:
         """What the container's init said if it could not run the command, else ""."""

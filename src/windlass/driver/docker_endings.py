@@ -81,10 +81,12 @@ class Endings:
         if self._away_since is None:
             self._away_since = time.time()
 
-    def was_away(self, moment: float) -> bool:
-        """Whether the engine was away at that wall-clock time (seconds), or is now."""
+    def taken_down(self, started: float, ended: float) -> bool:
+        """Whether the engine was away when this container ended, and not before it started (wall clock, seconds)."""
         spans = [*self._outages, (self._away_since, time.time())] if self._away_since else self._outages
-        return any(start - _OUTAGE_SLACK_S <= moment <= end + _OUTAGE_SLACK_S for start, end in spans)
+        return any(
+            started < start and start - _OUTAGE_SLACK_S <= ended <= end + _OUTAGE_SLACK_S for start, end in spans
+        )
 
     def _note_back(self) -> None:
         if self._away_since is not None:
@@ -96,7 +98,6 @@ class Endings:
         while True:
             try:
                 async with self._engine.stream("GET", "/events", {"filters": wanted}) as events:
-                    self._note_back()
                     await self._sweep()  # what ended while nobody listened
                     async for line in events:
                         self._mark(line)
@@ -122,6 +123,7 @@ class Endings:
     async def _sweep(self) -> None:
         expected = dict(self._expected)  # as it was before the list was asked for: a later one may be missing in it
         alive = {name.removeprefix("/") for row in await self.listed(states=_ALIVE) for name in row.names}
+        self._note_back()
         for name, ended in expected.items():
             if name not in alive:
                 ended.set()

@@ -63,6 +63,18 @@ class Engine:
             await docker.close()
             await asyncio.sleep(0)  # aiohttp closes its transports one loop turn later
 
+    async def accepts(self) -> bool:
+        """Whether the engine takes new connections. One that shuts down goes on answering on those it has."""
+        path = self.socket
+        if path is None or self._docker is None:
+            return True
+        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(path)) as fresh:
+            try:
+                await self._version(fresh, self._docker.docker_host)
+            except EngineUnavailable:
+                return False
+        return True
+
     @property
     def socket(self) -> str | None:
         """The path of the engine's unix socket; None when it is reached otherwise."""

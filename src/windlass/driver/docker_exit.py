@@ -23,6 +23,7 @@ class State(msgspec.Struct):
     exit_code: int = msgspec.field(name="ExitCode", default=0)
     oom_killed: bool = msgspec.field(name="OOMKilled", default=False)
     error: str = msgspec.field(name="Error", default="")
+    started_at: str = msgspec.field(name="StartedAt", default="")
     finished_at: str = msgspec.field(name="FinishedAt", default="")
 
     @property
@@ -48,10 +49,10 @@ def outcome_of(state: State) -> Outcome:
     return Outcome(code, Cause.EXIT_CODE, state.error or f"exited with code {code}")
 
 
-def ended_at(state: State) -> float | None:
-    """When it ended, seconds of the wall clock; None when the engine does not know."""
+def clock(stamp: str) -> float | None:
+    """The Engine's time of something as seconds of the wall clock; None when the engine does not know it."""
     try:
-        moment = datetime.fromisoformat(re.sub(r"\.\d+", "", state.finished_at).replace("Z", "+00:00"))
+        moment = datetime.fromisoformat(stamp)
     except ValueError:
         return None
     return moment.timestamp() if moment.year > 1 else None

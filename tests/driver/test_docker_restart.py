@@ -1,0 +1,179 @@
+"""An engine that dies, restarts or hangs. A second engine of our own is started for this; the node's is left alone."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.driver.conftest import DockerStage
+from tests.driver.play import follow, opened, run
+from tests.images import docker_missing
+from tests.support import wait_until
+from windlass.core.states import Cause
+from windlass.driver.base import EngineUnavailable
+from windlass.driver.docker import DockerDriver
+from windlass.driver.docker_engine import Engine, negotiate
+
+pytestmark = pytest.mark.timeout(120)
+
+
+class OwnEngine:
+    """A dockerd with its own folders and socket, without networks."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.url = folder, f"unix://{folder}/d.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        for left_behind in ("pid", "exec/containerd/containerd.pid"):
+            (self.folder / left_behind).unlink(missing_ok=True)
+        options = ["--bridge=none", "--iptables=false", "--ip6tables=false", "--shutdown-timeout=3"]
+        places = {"--data-root": "data", "--exec-root": "exec", "--pidfile": "pid"}
+        folders = [part for option, name in places.items() for part in (option, str(self.folder / name))]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(["dockerd", "-H", self.url, *folders, *options], stdout=log, stderr=log)
+
+    def answers(self) -> bool:
+        return subprocess.run(["docker", "-H", self.url, "version"], capture_output=True).returncode == 0
+
+    def end(self, how: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(how)
+        self._process.wait(30)
+
+    def clear(self) -> None:
+        """Leave no process, mount or file, whatever state it is in."""
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            self.end(signal.SIGTERM)
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if str(self.folder).encode() in (process / "cmdline").read_bytes():
+                    os.kill(int(process.name), signal.SIGKILL)
+        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for mount in reversed([mount for mount in mounts if mount.startswith(str(self.folder))]):
+            subprocess.run(["umount", "-l", mount], capture_output=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@pytest.fixture
+def engine() -> Iterator[OwnEngine]:
+    if why := docker_missing():
+        pytest.skip(why)
+    if os.geteuid() != 0 or shutil.which("dockerd") is None:
+        pytest.skip("starting a second engine needs root and dockerd")
+    own = OwnEngine(Path(tempfile.mkdtemp(prefix="wl-", dir="/tmp")))  # a socket's path must be short
+    own.start()
+    deadline = time.monotonic() + 20
+    while not own.answers():
+        if time.monotonic() > deadline:
+            log = (own.folder / "log").read_text()[-500:]
+            own.clear()
+            pytest.skip(f"a second engine does not start here: {log}")
+    yield own
+    own.clear()
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_what_the_engine_takes_down_with_itself_is_lost_to_the_node(engine: OwnEngine, tmp_path, how):
+    async def scenario():
+        stage = DockerStage(tmp_path, url=engine.url)
+        async with opened(stage.driver()) as driver:
+            plain = stage.ticket(stage.shell("while true; do echo tick; sleep 0.1; done"))
+            polite = stage.ticket(stage.shell("trap 'exit 3' TERM; while true; do sleep 0.1; done"))
+            done = stage.ticket(stage.exits(7))
+            for ticket in (plain, polite, done):
+                await driver.prepare(ticket)
+                await driver.start(ticket)
+            assert (await asyncio.wait_for(driver.wait(done), 10)).exit_code == 7
+            ends = [asyncio.create_task(driver.wait(ticket)) for ticket in (plain, polite)]
+            at: dict[str, int] = {}
+            output = asyncio.create_task(_follow(driver, plain, at))
+            await wait_until(lambda: at, "output of the first container")
+            await asyncio.to_thread(engine.end, how)
+            facts = await driver.facts()
+            assert not facts.available
+            assert "Docker Engine" in facts.detail
+            with pytest.raises(EngineUnavailable):
+                await driver.start(stage.ticket(stage.exits(0)))
+            engine.start()
+            faults = await asyncio.wait_for(asyncio.gather(*ends, return_exceptions=True), 30)
+            assert [getattr(fault, "cause", fault) for fault in faults] == [Cause.NODE_LOST] * 2, faults
+            await wait_until(lambda: _available(driver), "the engine is back", timeout=30)
+            await asyncio.wait_for(output, 20)
+            assert (await run(stage, driver, stage.ticket(stage.exits(8)))).exit_code == 8
+
+    asyncio.run(scenario())
+
+
+async def _available(driver: DockerDriver) -> bool:
+    return (await driver.facts()).available
+
+
+async def _follow(driver: DockerDriver, ticket, at: dict[str, int]) -> None:
+    async for chunk in driver.logs(ticket, {}):
+        follow(chunk, at)
+
+
+def test_an_engine_that_hangs_is_unavailable_in_time(tmp_path):
+    async def scenario():
+        path = tempfile.mktemp(prefix="wl-", dir="/tmp")
+        forever = asyncio.Event()
+
+        async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await forever.wait()
+            writer.close()
+
+        async with await asyncio.start_unix_server(silent, path):
+            driver = DockerStage(tmp_path, url=f"unix://{path}").driver()
+            began = time.monotonic()
+            with pytest.raises(EngineUnavailable):
+                await driver.open()
+            facts = await driver.facts()
+            assert not facts.available
+            assert time.monotonic() - began < 15
+            await driver.close()
+            forever.set()
+        Path(path).unlink(missing_ok=True)
+
+    asyncio.run(scenario())
+
+
+def test_no_engine_at_all_is_unavailable(tmp_path):
+    async def scenario():
+        driver = DockerStage(tmp_path, url="unix:///no/such/docker.sock").driver()
+        with pytest.raises(EngineUnavailable, match="Docker Engine"):
+            await driver.open()
+        await driver.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("newest", "oldest", "spoken"),
+    [("1.41", "1.12", "1.41"), ("1.52", "1.44", "1.52"), ("1.60", "1.44", "1.52"), ("1.70", "1.60", "1.60")],
+)
+def test_the_api_version_is_agreed_on(newest: str, oldest: str, spoken: str):
+    assert negotiate(newest, oldest) == spoken
+
+
+@pytest.mark.docker
+def test_more_calls_than_a_plain_session_has_connections(docker: DockerStage):
+    async def scenario():
+        engine = Engine()
+        await engine.open()
+        async with contextlib.AsyncExitStack() as streams:
+            for _ in range(120):
+                await streams.enter_async_context(engine.stream("GET", "/events", {}))
+            await engine.call("GET", "/containers/json", list[dict[str, object]], deadline_s=5.0)
+        await engine.close()
+
+    asyncio.run(scenario())
