@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, Self
 
 import uvicorn
 from starlette.applications import Starlette
@@ -216,16 +216,18 @@ def refusal(spec: Json) -> Response | None:
 
 
 class Serving:
-    """The stub behind uvicorn in a thread, on a port of its own."""
+    """The stub behind uvicorn in a thread, on this port or one of its own."""
 
-    def __init__(self, stub: Stub) -> None:
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        stub.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+    def __init__(self, stub: Stub, port: int = 0) -> None:
+        self._socket = socket.create_server(("127.0.0.1", port))
+        self.port: int = self._socket.getsockname()[1]
+        stub.url = f"http://127.0.0.1:{self.port}"
         self._server = uvicorn.Server(uvicorn.Config(the_app(stub), log_level="critical", timeout_graceful_shutdown=1))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]})
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self._thread.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._server.should_exit = True

@@ -92,7 +92,7 @@ def test_why_gives_each_node_its_reasons(stub: Stub, cli: Cli):
     ]
     hold(stub, a_job("job_1", "queued", reason="no node has 4 cores free", explanation=fits, ahead=7))
     told = cli("why", "job_1").out.splitlines()
-    assert told[0] == "job_1 is queued: no node has 4 cores free (7 ahead of it in queue default)"
+    assert told[0] == "job_1 is queued: no node has 4 cores free"
     assert told[3].split(maxsplit=2) == ["n1", "no", "cpu: needs 4, free 1.5; memory: needs 2Gi, free 1Gi"]
     assert told[4].split() == ["n2", "yes", "-"]
 

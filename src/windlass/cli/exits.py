@@ -67,6 +67,8 @@ def of_error(error: Exception) -> tuple[Code, list[str], str] | None:
     from windlass.client import errors as sdk
 
     match error:
+        case sdk.InvalidRequest(code="idempotency-mismatch"):
+            return Code.USAGE, [str(error)], "give the new payload another --idempotency-key"
         case sdk.InvalidRequest():
             faults = [f"{fault.field or 'spec'}: {fault.message}{_given(fault.value)}" for fault in error.errors]
             return Code.USAGE, faults or [str(error)], "correct it and try again"

@@ -1,12 +1,10 @@
 """`windlass submit`: jobs from files, one or a hundred thousand."""
 
-import asyncio
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 import typer
 
 from windlass.cli import exits
@@ -17,18 +15,15 @@ from windlass.cli.session import connect, go
 from windlass.cli.specfile import Document, read
 from windlass.cli.terminal import complain, talk
 from windlass.cli.wait import conclude, wait_all
-from windlass.client import ApiError, Client
+from windlass.client import ApiError, Client, Job
 
-_AT_ONCE = 16
 _TOLD = 20
 
 
 def submit(
     files: Annotated[list[str], typer.Option("--file", "-f", help="YAML or JSON; - is standard input.")],
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit as the jobs did.")] = False,
-    idempotency_key: Annotated[
-        str | None, typer.Option(help="The same key gives the same jobs; of several, each gets KEY/NUMBER.")
-    ] = None,
+    idempotency_key: Annotated[str | None, typer.Option(help="The same key and files give the same jobs.")] = None,
     output: Out = Format.NAME,
     url: Url = None,
 ) -> int:
@@ -40,11 +35,9 @@ def submit(
     async def work() -> int:
         documents = [document for file in files for document in read(_text(file), file)]
         async with connect(url) as client:
-            if len(documents) == 1 and not wait:
-                return await _one(client, documents[0], idempotency_key, output)
             results = await _send(client, documents, idempotency_key)
             refused = _complain(documents, results)
-            ids = [result for result in results if isinstance(result, str)]
+            ids = [_id(result) for result in results if not isinstance(result, ApiError)]
             if not wait:
                 _print(results, output)
                 return refused
@@ -64,36 +57,17 @@ def _text(file: str) -> str:
         raise UsageFault(f"{file}: {fault.strerror}", "name a file that can be read, or - for standard input") from None
 
 
-async def _one(client: Client, document: Document, key: str | None, output: Format) -> int:
+async def _send(client: Client, documents: list[Document], key: str | None) -> list[Job | str | ApiError]:
+    """For each document its job or its id, or why it was refused."""
+    if len(documents) > 1:
+        return [*await client.jobs.create_many([document.spec for document in documents], idempotency_key=key)]
     try:
-        job = await client.jobs.create(document.spec, idempotency_key=key)
+        return [await client.jobs.create(documents[0].spec, idempotency_key=key)]
     except ApiError as error:
-        return _complain([document], [error])
-    if output in (Format.NAME, Format.TABLE):
-        print(job.id)
-    else:
-        emit_value(job, output)
-    return exits.Code.OK
+        return [error]
 
 
-async def _send(client: Client, documents: list[Document], key: str | None) -> list[str | ApiError]:
-    """For each document its id or why it was refused. With a key each goes by itself, so that each has its own."""
-    if key is None:
-        return await client.jobs.create_many([document.spec for document in documents])
-    gate = asyncio.Semaphore(_AT_ONCE)
-    single = len(documents) == 1
-
-    async def one(at: int, document: Document) -> str | ApiError:
-        async with gate:
-            try:
-                return (await client.jobs.create(document.spec, idempotency_key=key if single else f"{key}/{at}")).id
-            except ApiError as error:
-                return error
-
-    return list(await asyncio.gather(*(one(at, document) for at, document in enumerate(documents, 1))))
-
-
-def _complain(documents: list[Document], results: list[str | ApiError]) -> int:
+def _complain(documents: list[Document], results: list[Job | str | ApiError]) -> int:
     """Say which were refused, where and why; the exit code of the first."""
     refused = [
         (document, error) for document, error in zip(documents, results, strict=True) if isinstance(error, ApiError)
@@ -117,15 +91,19 @@ def _faults(document: Document, error: ApiError) -> Iterator[str]:
         yield f"{document.place()}: {error}"
 
 
-def _print(results: list[str | ApiError], output: Format) -> None:
+def _id(result: Job | str) -> str:
+    return result if isinstance(result, str) else result.id
+
+
+def _print(results: list[Job | str | ApiError], output: Format) -> None:
+    """Ids; or for each job what the API answered: one job in full, of several the ids and problems."""
     if output in (Format.NAME, Format.TABLE):
         for result in results:
-            if isinstance(result, str):
-                print(result)
-        return
-    answers: list[Any] = [
-        {"id": result} if isinstance(result, str) else {"error": msgspec.to_builtins(result.problem)}
-        for result in results
-    ]
-    for answer in answers if output is Format.JSONL else [answers]:
-        emit_value(answer, output)
+            if not isinstance(result, ApiError):
+                print(_id(result))
+    elif len(results) > 1:
+        answers = [{"error": r.problem} if isinstance(r, ApiError) else {"id": _id(r)} for r in results]
+        for answer in answers if output is Format.JSONL else [answers]:
+            emit_value(answer, output)
+    elif not isinstance(results[0], ApiError):
+        emit_value(results[0], output)

@@ -36,18 +36,13 @@ def fault(attempt: Attempt) -> str:
 
 def waiting(job: Job) -> str:
     """Why a job is not running yet, in one sentence; empty when it is, or has ended."""
-    last, status = job.last_attempt, job.status
+    last = job.last_attempt
     if job.terminal:
         return ""
     if job.state == "running":
         # Placed but not started: the node pulls the image or creates the container.
         return f"being prepared on {last.node}" if last and last.state in ("placed", "preparing") else ""
-    reason = f"{job.state}: {status.reason or 'not placed yet'}"
-    if status.ahead:
-        reason += f" ({status.ahead} ahead of it in queue {job.queue})"
-    if last is not None and last.finished_at is not None:
-        reason = f"attempt {last.number} ended ({fault(last) or last.state}); {reason}"
-    return reason
+    return f"{job.state}: {job.status.reason or 'not placed yet'}"
 
 
 def took(attempt: Attempt) -> str:

@@ -10,16 +10,16 @@ from urllib.parse import quote
 
 import msgspec
 
-from windlass.client.errors import ApiError, Problem, Unreachable, WaitTimeout, api_error
-from windlass.client.models import BatchAnswer, Event, EventList, Job, JobPage, LogChunk, LogEnd, LogGap
+from windlass.client.errors import ApiError, Problem, ServerError, Unreachable, WaitTimeout, api_error
+from windlass.client.models import TERMINAL, BatchAnswer, Event, EventList, Job, JobPage, LogChunk, LogEnd, LogGap
 from windlass.client.transport import Params, Transport
 
 Spec = Mapping[str, Any]
 LogItem = LogChunk | LogGap | LogEnd
 
 BATCH_JOBS = 1000
-_BATCH_BYTES = 900 * 1024
-_PAGE = 200
+_BATCH_BYTES = 8 * 2**20
+_PAGE = 500
 _LONG_POLL_S = 30
 _LOG_KINDS: dict[str, type[LogItem]] = {"chunk": LogChunk, "gap": LogGap, "end": LogEnd}
 
@@ -40,14 +40,18 @@ class Jobs:
         body = await self._transport.call("POST", "/v1/jobs", body=spec, headers={"Idempotency-Key": key}, again=True)
         return self._transport.decode(body, Job)
 
-    async def create_many(self, specs: Sequence[Spec]) -> list[str | ApiError]:
+    async def create_many(self, specs: Sequence[Spec], *, idempotency_key: str | None = None) -> list[str | ApiError]:
         """Submit any number, in requests of up to 1000: for each in order its id, or why it was refused.
 
-        Not atomic. A request without an answer is not repeated: Unreachable then leaves open what it did.
+        Not atomic. The same key and specs give the same jobs: each job's own key is made of it and the job's place.
         """
+        key = idempotency_key or secrets.token_hex(16)
         results: list[str | ApiError] = []
-        for piece in _pieces(specs):
-            body = await self._transport.call("POST", "/v1/jobs/batch", body={"jobs": piece}, extra_s=30)
+        for at, piece in enumerate(_pieces(specs)):
+            headers = {"Idempotency-Key": f"{key}/{at}"}
+            body = await self._transport.call(
+                "POST", "/v1/jobs/batch", body={"jobs": piece}, headers=headers, again=True, extra_s=30
+            )
             for item in self._transport.decode(body, BatchAnswer).results:
                 results.append(item.id if item.id is not None else api_error(item.error or Problem()))
         return results
@@ -79,11 +83,11 @@ class Jobs:
             left = _LONG_POLL_S if timeout is None else timeout - (time.monotonic() - start)
             if job is not None and left <= 0:
                 raise WaitTimeout(job_id, timeout or 0, job.state)
-            poll = max(0, min(_LONG_POLL_S, left))
+            poll = 0 if job is None else min(_LONG_POLL_S, left)
             params: Params = [("wait", f"{poll:.3f}".rstrip("0").rstrip("."))]
             try:
                 body = await self._transport.call("GET", _path(job_id), params=params, again=True, extra_s=poll)
-            except Unreachable:
+            except (Unreachable, ServerError):
                 if job is None or time.monotonic() - heard > self._transport.patience:
                     raise
                 await asyncio.sleep(0.5)
@@ -114,22 +118,30 @@ class Jobs:
                 kind = _LOG_KINDS.get(event)
                 if kind is None:
                     continue
-                yield self._transport.decode(data.encode(), kind)
-                if kind is LogEnd:
-                    return
+                item = self._transport.decode(data.encode(), kind)
+                # A server that goes away ends the stream early, and says so with the state of a job that still lives.
+                early = follow and attempt is None and isinstance(item, LogEnd) and item.state not in TERMINAL
+                if not early:
+                    yield item
+                    if isinstance(item, LogEnd):
+                        return
 
     async def events(self, job_id: str, *, follow: bool = False) -> AsyncGenerator[Event, None]:
-        """What happened to the job, oldest first; with `follow` what happens from now on as well, without end."""
+        """What happened to the job, oldest first; with `follow` also what happens from now on, until it has ended."""
         body = await self._transport.call("GET", _path(job_id, "/events"), again=True)
         cursor: str | None = None
         for event in self._transport.decode(body, EventList).events:
-            cursor = str(event.cursor)
+            cursor, ended = event.cursor, _ends(event)
             yield event
+            follow = follow and not ended
         if not follow:
             return
         async with aclosing(self._transport.stream("/v1/events", [("job", job_id)], cursor)) as stream:
             async for _, data in stream:
-                yield self._transport.decode(data.encode(), Event)
+                event = self._transport.decode(data.encode(), Event)
+                yield event
+                if _ends(event):
+                    return
 
     async def list(
         self,
@@ -155,6 +167,10 @@ class Jobs:
             cursor = page.next_cursor
             if cursor is None:
                 return
+
+
+def _ends(event: Event) -> bool:
+    return event.type.removeprefix("job.") in TERMINAL
 
 
 def _pieces(specs: Sequence[Spec]) -> Iterator[list[msgspec.Raw]]:

@@ -102,7 +102,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """A fact about a job; `cursor` resumes a stream behind it."""
 
-    cursor: str | int
+    cursor: str
     at: datetime
     job_id: str | None = None
     type: str

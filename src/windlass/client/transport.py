@@ -111,7 +111,7 @@ class Transport:
             except httpx2.TransportError as fault:
                 error = self._unreachable(fault)
             except ApiError as refused:
-                if refused.status not in _TRANSIENT:
+                if refused.status not in _TRANSIENT and not (met and refused.status >= 500):
                     raise
                 error = refused
             tries_left = met or failures < self._retries
