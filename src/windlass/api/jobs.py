@@ -109,13 +109,14 @@ async def get_job(
     """The job with its attempts and, while it waits, why."""
     until = time.monotonic() + wait
     with services.hub.listen(job_id) as news:
-        while True:
+        while (left := until - time.monotonic()) > 0 and not services.hub.closing:
             async with borrow(services.pool) as conn:
-                view, found = await document(conn, job_id)
-            left = until - time.monotonic()
-            if view.state.terminal or left <= 0 or services.hub.closing:
-                return reply(found)
+                if await jobs.over(conn, job_id):
+                    break
             await news.wait(min(left, 2.0))
+    async with borrow(services.pool) as conn:
+        _, found = await document(conn, job_id)
+    return reply(found)
 
 
 @router.post(

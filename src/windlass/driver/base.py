@@ -79,6 +79,8 @@ class Driver(Protocol):
     """What starts containers."""
 
     name: str
+    #: whether what is left of an attempt can tell its outcome again: then it is removed only once the journal can
+    keeps_outcome: bool
 
     async def open(self) -> None:
         """Connect. Raises EngineUnavailable."""

@@ -12,15 +12,15 @@ import os
 import resource
 import shutil
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from windlass.core.ids import AttemptId
 from windlass.core.states import Cause
 from windlass.driver.base import Chunk, DriverFault, Facts, Outcome, Survivor, Ticket
+from windlass.driver.slots import STREAMS, Slot, Slots
 
-STREAMS = ("stdout", "stderr")
 CHUNK_BYTES = 64 * 1024
 POLL_S = 0.2
 _INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SHELL", "SSL_CERT_FILE")
@@ -34,60 +34,68 @@ class _Child:
     pid: int
     pidfd: int
     done: "asyncio.Future[Outcome]"
-    ours: bool = True
+    ours: bool
 
 
 class ProcessDriver:
     """The driver `process`."""
 
     name = "process"
+    keeps_outcome = False
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path, node_id: str) -> None:
+        self._slots, self._node = Slots(root), node_id
+        self._used: dict[AttemptId, Slot] = {}
         self._children: dict[AttemptId, _Child] = {}
         self._base = {name: os.environ[name] for name in _INHERITED if name in os.environ}
 
     async def open(self) -> None:
-        """Nothing to connect to."""
+        """Take over the slots that are in use."""
+        for owner, slot in self._slots.found().items():
+            self._used.setdefault(AttemptId(owner), slot)
 
     async def close(self) -> None:
         """Let go of the pidfds; what runs goes on running."""
         loop = asyncio.get_running_loop()
         for child in self._children.values():
             loop.remove_reader(child.pidfd)
-            os.close(child.pidfd)
+            if not child.done.done():
+                os.close(child.pidfd)
         self._children.clear()
+        self._slots.close()
 
     async def facts(self) -> Facts:
         """Always there."""
         return Facts(True, "processes of this machine", {"kernel": os.uname().release})
 
     async def prepare(self, ticket: Ticket) -> None:
-        """Make the attempt's folder, and the working directory in it."""
+        """Take a slot to run in."""
+        if ticket.attempt_id in self._used:
+            return
         try:
-            (ticket.folder / "work").mkdir(parents=True, exist_ok=True)
+            self._used[ticket.attempt_id] = self._slots.take(ticket.attempt_id)
         except OSError as error:
             raise DriverFault(Cause.START_FAILED, f"cannot make its folder: {error.strerror}") from error
 
     async def start(self, ticket: Ticket) -> None:
-        """Spawn, unless it was spawned: its output file is there from then on."""
-        if ticket.attempt_id in self._children or os.path.exists(ticket.folder / STREAMS[0]):
+        """Spawn, unless it runs."""
+        if ticket.attempt_id in self._children:
             return
         self._watch(ticket.attempt_id, self._spawn(ticket), ours=True)
 
     def _spawn(self, ticket: Ticket) -> int:
         spec = ticket.spec
         argv = [*(spec.command or ()), *(spec.args or ())]
-        work = spec.workdir or str(ticket.folder / "work")
-        env = self._base | spec.env | _identity(ticket)
-        out, err = (str(ticket.folder / stream) for stream in STREAMS)
+        slot = self._used[ticket.attempt_id]
+        env = self._base | spec.env | _identity(ticket, self._node)
         actions = [
             (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, out, _APPEND, 0o600),
-            (os.POSIX_SPAWN_OPEN, 2, err, _APPEND, 0o600),
+            (os.POSIX_SPAWN_OPEN, 1, slot.path("stdout"), _APPEND, 0o600),
+            (os.POSIX_SPAWN_OPEN, 2, slot.path("stderr"), _APPEND, 0o600),
         ]
         try:
             # posix_spawn has no working directory: ours is lent for the call, which nothing else can interleave.
-            os.chdir(work)
+            os.chdir(spec.workdir or slot.path("work"))
             program = argv[0] if "/" in argv[0] else shutil.which(argv[0], path=env.get("PATH", os.defpath))
             if program is None:
                 raise FileNotFoundError(2, f"command not found: {argv[0]}")
@@ -123,7 +131,7 @@ class ProcessDriver:
         """How it ended; one that outlived a former agent and is gone now has an unknown end."""
         child = self._children.get(ticket.attempt_id)
         if child is None:
-            pid = _find(ticket.attempt_id)
+            pid = _find(ticket.attempt_id, self._node)
             if pid is None:
                 return _unknown()
             try:
@@ -151,8 +159,11 @@ class ProcessDriver:
         while True:
             child = self._children.get(ticket.attempt_id)
             over = child is None or child.done.done()
+            slot = self._used.get(ticket.attempt_id)
+            if slot is None:
+                return
             for stream in STREAMS:
-                for chunk in _read(ticket.folder / stream, stream, offsets[stream]):
+                for chunk in _read(slot, stream, offsets[stream]):
                     offsets[stream] = chunk.offset + len(chunk.data)
                     yield chunk
             if over:
@@ -161,31 +172,30 @@ class ProcessDriver:
             await asyncio.wait([child.done], timeout=POLL_S)
 
     async def remove(self, ticket: Ticket) -> None:
-        """Delete its folder."""
+        """Give its slot back, emptied."""
         self._children.pop(ticket.attempt_id, None)
-        folder = str(ticket.folder)
-        try:
-            for stream in STREAMS:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(f"{folder}/{stream}")
-            os.rmdir(f"{folder}/work")
-            os.rmdir(folder)
-        except FileNotFoundError:
-            return
-        except OSError:
-            await asyncio.to_thread(shutil.rmtree, folder, True)
+        slot = self._used.pop(ticket.attempt_id, None)
+        if slot is not None:
+            with os.scandir(slot.path("work")) as entries:
+                litter = next(entries, None) is not None
+            if litter:
+                await asyncio.to_thread(shutil.rmtree, slot.path("work"), True)
+            self._slots.give_back(slot)
 
     async def survivors(self) -> list[Survivor]:
-        """Processes that carry an attempt id of ours and lead their group."""
-        return [Survivor(attempt_id, fence, True) for attempt_id, fence, _ in _scan()]
+        """Processes that carry an attempt id and this node's, and slots whose process has ended."""
+        running = {attempt_id: Survivor(attempt_id, fence, True) for attempt_id, fence, _ in _scan(self._node)}
+        ended = [Survivor(attempt_id, 0, False) for attempt_id in self._used if attempt_id not in running]
+        return [*running.values(), *ended]
 
 
-def _identity(ticket: Ticket) -> dict[str, str]:
+def _identity(ticket: Ticket, node_id: str) -> dict[str, str]:
     return {
         "WINDLASS_JOB_ID": ticket.job_id,
         "WINDLASS_ATTEMPT_ID": ticket.attempt_id,
         "WINDLASS_ATTEMPT": str(ticket.number),
         "WINDLASS_FENCE": str(ticket.fence),
+        "WINDLASS_NODE_ID": node_id,
     }
 
 
@@ -221,28 +231,17 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
 
 
-def _read(path: Path, stream: str, offset: int) -> list[Chunk]:
-    """Up to 16 chunks from offset on."""
-    try:
-        size = os.stat(path).st_size
-    except FileNotFoundError:
-        return []
-    if size <= offset:
-        return []
-    chunks: list[Chunk] = []
-    fd = os.open(path, os.O_RDWR)
-    try:
-        for _ in range(16):
-            data = os.pread(fd, CHUNK_BYTES, offset)
-            if not data:
-                break
-            chunks.append(Chunk(stream, offset, data))
-            offset += len(data)
-        if offset > 2**20:
+def _read(slot: Slot, stream: str, offset: int) -> Iterator[Chunk]:
+    """What is there from offset on. Behind the reader, the disk gets its blocks back."""
+    fd, size = slot.files[STREAMS.index(stream)], slot.size(stream)
+    while offset < size:
+        data = os.pread(fd, CHUNK_BYTES, offset)
+        if not data:
+            return
+        yield Chunk(stream, offset, data)
+        before, offset = offset, offset + len(data)
+        if offset // 2**20 != before // 2**20:
             _free(fd, offset - offset % 2**20)
-    finally:
-        os.close(fd)
-    return chunks
 
 
 def _free(fd: int, end: int) -> None:
@@ -252,15 +251,16 @@ def _free(fd: int, end: int) -> None:
         libc.fallocate(fd, _PUNCH, ctypes.c_longlong(0), ctypes.c_longlong(end))
 
 
-def _scan() -> list[tuple[AttemptId, int, int]]:
-    """(attempt, fence, pid) of every process that leads its group and carries our marks."""
+def _scan(node_id: str) -> list[tuple[AttemptId, int, int]]:
+    """(attempt, fence, pid) of every process that leads its group and carries this node's marks."""
     found: list[tuple[AttemptId, int, int]] = []
+    mark = b"WINDLASS_NODE_ID=" + node_id.encode() + b"\0"
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
             continue
         try:
             raw = Path(f"/proc/{entry}/environ").read_bytes()
-            if b"WINDLASS_ATTEMPT_ID=" not in raw or os.getpgid(int(entry)) != int(entry):
+            if mark not in raw or b"WINDLASS_ATTEMPT_ID=" not in raw or os.getpgid(int(entry)) != int(entry):
                 continue
         except OSError:
             continue
@@ -270,5 +270,5 @@ def _scan() -> list[tuple[AttemptId, int, int]]:
     return found
 
 
-def _find(attempt_id: AttemptId) -> int | None:
-    return next((pid for found, _, pid in _scan() if found == attempt_id), None)
+def _find(attempt_id: AttemptId, node_id: str) -> int | None:
+    return next((pid for found, _, pid in _scan(node_id) if found == attempt_id), None)

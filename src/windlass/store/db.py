@@ -48,7 +48,6 @@ def make_pool(database_url: str, role: str, size: int) -> Pool:
         timeout=5,
         open=False,
         name=role,
-        check=AsyncConnectionPool.check_connection,
     )
 
 

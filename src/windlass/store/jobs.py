@@ -36,12 +36,12 @@ SELECT now(), array_agg(id) FROM accepted
 BY_KEY = "SELECT idempotency_key, id, fingerprint FROM jobs WHERE idempotency_key = ANY(%(keys)s)"
 
 _VIEW = """
-SELECT j.id, j.name, j.queue, j.labels, j.spec::text, j.retry_of, j.created_at, t.id, t.state, t.priority, t.seq,
+SELECT j.id, j.name, j.queue, j.labels::text, j.spec::text, j.retry_of, j.created_at, t.id, t.state, t.priority, t.seq,
     t.shape, t.retries, t.infra_losses, t.cancel_requested, t.reason, t.not_before, t.finished_at, t.version
 FROM jobs j JOIN tasks t ON t.job_id = j.id
 """
 GET = _VIEW + "WHERE j.id = %(id)s"
-GET_MANY = _VIEW + "WHERE j.id = ANY(%(ids)s)"
+OVER = "SELECT state IN ('succeeded', 'failed', 'cancelled') FROM tasks WHERE id = %(id)s"
 ATTEMPTS = """
 SELECT task_id, id, number, node_name, state, exit_code, cause, message, placed_at, started_at, finished_at
 FROM attempts WHERE task_id = ANY(%(tasks)s) ORDER BY task_id, number
@@ -181,6 +181,12 @@ async def get(conn: Conn, job_id: JobId) -> JobView | None:
     return None if row is None else _view(row)
 
 
+async def over(conn: Conn, job_id: JobId) -> bool:
+    """Whether a job has ended, or is not there."""
+    row = await (await conn.execute(OVER, {"id": task_of(job_id)})).fetchone()
+    return row is None or row[0]
+
+
 async def attempts(conn: Conn, tasks: Sequence[TaskId]) -> dict[TaskId, list[AttemptView]]:
     """The attempts of these tasks, in order."""
     found: dict[TaskId, list[AttemptView]] = {task: [] for task in tasks}
@@ -203,7 +209,7 @@ async def ahead(conn: Conn, job: JobView) -> int:
 
 def _view(row: Sequence[Any]) -> JobView:
     fields = list(row)
-    fields[8] = TaskState(fields[8])
+    fields[3], fields[8] = msgspec.json.decode(fields[3]), TaskState(fields[8])
     return JobView(*fields)
 
 
@@ -221,7 +227,8 @@ class Filter:
 _STATE_CLAUSES: Mapping[JobState, LiteralString] = {
     JobState.HELD: "t.state = 'held' AND t.state IN ('held', 'blocked', 'queued', 'active', 'backoff')",
     JobState.BLOCKED: "t.state = 'blocked' AND t.state IN ('held', 'blocked', 'queued', 'active', 'backoff')",
-    JobState.QUEUED: "t.state IN ('queued', 'backoff') AND t.state IN ('held', 'blocked', 'queued', 'active', 'backoff')",
+    JobState.QUEUED: "t.state IN ('queued', 'backoff') AND t.state IN"
+    " ('held', 'blocked', 'queued', 'active', 'backoff')",
     JobState.RUNNING: "t.state = 'active' AND t.state IN ('held', 'blocked', 'queued', 'active', 'backoff')",
     JobState.SUCCEEDED: "t.state = 'succeeded'",
     JobState.FAILED: "t.state = 'failed' AND t.state IN ('failed', 'cancelled')",

@@ -58,8 +58,9 @@ class Journal:
         self._path = path
         self.entries: dict[AttemptId, Entry] = {}
         self._size = 0
-        self._unsynced = False
-        self._syncing: asyncio.Future[None] | None = None
+        self._written = self._synced = 0
+        self._syncing = asyncio.Lock()
+        self._old: list[int] = []  # replaced files an fsync may still be at work on
         path.parent.mkdir(parents=True, exist_ok=True)
         rebooted = self._load()
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -90,7 +91,7 @@ class Journal:
         data = b"".join(_encode(line) + b"\n" for line in lines)
         os.write(self._fd, data)
         self._size += len(data)
-        self._unsynced = True
+        self._written += 1
 
     def launched(self, launches: Iterable[Launch]) -> None:
         """These were taken up."""
@@ -118,18 +119,16 @@ class Journal:
             self._rewrite()
 
     async def sync(self) -> None:
-        """Returns once all written so far is on the disk; callers at the same time share the wait."""
-        while self._syncing is not None:
-            await asyncio.shield(self._syncing)
-        if not self._unsynced:
-            return
-        self._unsynced = False
-        loop = asyncio.get_running_loop()
-        self._syncing = loop.run_in_executor(None, os.fdatasync, self._fd)
-        try:
-            await asyncio.shield(self._syncing)
-        finally:
-            self._syncing = None
+        """Returns once all written so far is on the disk; callers at the same time share one fsync."""
+        mark = self._written
+        async with self._syncing:
+            if self._synced >= mark:
+                return
+            mark = self._written
+            await asyncio.get_running_loop().run_in_executor(None, os.fdatasync, self._fd)
+            self._synced = mark
+            while self._old:
+                os.close(self._old.pop())
 
     def _rewrite(self) -> None:
         """A new file with only what is open, put in place at once."""
@@ -144,11 +143,9 @@ class Journal:
         os.write(fd, data)
         os.fsync(fd)
         os.replace(fresh, self._path)
-        old, self._fd, self._size = self._fd, fd, len(data)
-        if self._syncing is None:
-            os.close(old)
-        else:
-            self._syncing.add_done_callback(lambda _: os.close(old))
+        self._old.append(self._fd)
+        self._fd, self._size = fd, len(data)
+        self._synced = self._written
 
     def close(self) -> None:
         """Flush and close."""

@@ -180,8 +180,9 @@ class Run:
         self._bench.reporter.ended(attempt_id, ended)
 
     async def clear(self) -> None:
-        """Remove what is left of it, once its outcome is on the disk."""
-        await self._bench.journal.sync()
+        """Remove what is left of it, once its outcome is kept elsewhere."""
+        if self._driver.keeps_outcome:
+            await self._bench.journal.sync()
         try:
             await self._driver.remove(self.ticket)
         except (DriverFault, EngineUnavailable) as error:

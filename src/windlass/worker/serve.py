@@ -134,7 +134,7 @@ def _drivers(settings: Settings, me: Identity) -> Mapping[Driver, base.Driver]:
     if mine.allow_process:
         from windlass.driver.process import ProcessDriver
 
-        drivers[Driver.PROCESS] = ProcessDriver()
+        drivers[Driver.PROCESS] = ProcessDriver(mine.data / "slots", me.id)
     return drivers
 
 
