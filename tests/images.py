@@ -36,7 +36,7 @@ def build_image(name: str, *changes: str, host: str | None = None) -> str:
     """Make the image under this name, with Dockerfile lines such as "USER 1000" applied."""
     options = [part for change in ("ENV PATH=/bin", *changes) for part in ("--change", change)]
     order = ["docker", *(["-H", host] if host else []), "import", *options, "-", name]
-    subprocess.run(order, input=_root(), check=True, capture_output=True, timeout=60)
+    subprocess.run(order, input=root_tar(), check=True, capture_output=True, timeout=60)
     return name
 
 
@@ -56,7 +56,7 @@ def _is_static(elf: bytes) -> bool:
     return all(struct.unpack_from("<I", elf, table + n * size)[0] != 3 for n in range(count))
 
 
-def _root() -> bytes:
+def root_tar() -> bytes:
     """The image's file system as a tar."""
     busybox = _busybox()
     assert busybox is not None

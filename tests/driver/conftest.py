@@ -12,15 +12,13 @@ from typing import Any
 import pytest
 
 from tests.images import busybox_image, docker_missing
-from windlass.core.ids import ATTEMPT, JOB, AttemptId, JobId
+from windlass.core.ids import ATTEMPT, JOB, NODE, AttemptId, JobId
 from windlass.core.spec import JobSpec, Resources
 from windlass.core.states import Driver as Kind
 from windlass.driver.base import Driver, Ticket
 from windlass.driver.docker import DockerDriver
 from windlass.driver.mock import MockDriver
 from windlass.mint import new_id
-
-NODE = "node_under_test"
 
 
 @dataclass
@@ -29,6 +27,7 @@ class Stage:
 
     root: Path
     cluster: str = field(default_factory=lambda: new_id(JOB))
+    node: str = field(default_factory=lambda: new_id(NODE))
     tickets: list[Ticket] = field(default_factory=list)
 
     kind = Kind.MOCK
@@ -110,7 +109,7 @@ class DockerStage(CommandStage):
     kind = Kind.DOCKER
 
     def driver(self, **more: Any) -> DockerDriver:
-        return DockerDriver(cluster=self.cluster, node_id=NODE, url=self.url, **more)
+        return DockerDriver(cluster=self.cluster, node_id=self.node, url=self.url, **more)
 
     def base(self) -> JobSpec:
         small = Resources(cpu=1, memory=64 * 2**20)
@@ -124,7 +123,7 @@ class ProcessStage(CommandStage):
     kind = Kind.PROCESS
 
     def driver(self) -> Driver:
-        made: Driver = importlib.import_module("windlass.driver.process").ProcessDriver()
+        made: Driver = importlib.import_module("windlass.driver.process").ProcessDriver(self.root / "slots", self.node)
         return made
 
     def base(self) -> JobSpec:

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
-from tests.driver.conftest import NODE, DockerStage
+from tests.driver.conftest import DockerStage
 from tests.driver.play import opened, read
 from windlass.core.spec import JobSpec
 from windlass.driver.docker import DockerDriver
@@ -41,7 +41,7 @@ def ours(stage: DockerStage, driver: DockerDriver, spec: JobSpec) -> One:
 def bare(stage: DockerStage, engine: Engine, spec: JobSpec) -> One:
     async def one() -> None:
         ticket = stage.ticket(spec)
-        labels = ownership(ticket, "bare", NODE)
+        labels = ownership(ticket, "bare", stage.node)
         body = container_body(ticket, labels=labels, profile=Profile.STANDARD, binds=[])
         name = ticket.attempt_id
         await engine.call("POST", "/containers/create", params={"name": name}, body=body)

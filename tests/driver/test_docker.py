@@ -145,7 +145,7 @@ def test_limits_and_labels_reach_the_engine(docker: DockerStage):
         assert (host["AutoRemove"], host["Init"], host["NetworkMode"]) == (False, True, "none")
         assert labels == {
             "windlass.cluster": docker.cluster,
-            "windlass.node": "node_under_test",
+            "windlass.node": docker.node,
             "windlass.job": ticket.job_id,
             "windlass.attempt": ticket.attempt_id,
             "windlass.fence": "7",

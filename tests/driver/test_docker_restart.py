@@ -56,11 +56,19 @@ class OwnEngine:
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 if str(self.folder).encode() in (process / "cmdline").read_bytes():
-                    os.kill(int(process.name), signal.SIGKILL)
+                    _kill_tree(int(process.name))
         mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
         for mount in reversed([mount for mount in mounts if mount.startswith(str(self.folder))]):
             subprocess.run(["umount", "-l", mount], capture_output=True)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _kill_tree(pid: int) -> None:
+    """Kill a process and all below it: a container outlives its shim."""
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in children.read_text().split():
+            _kill_tree(int(child))
+    os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture

@@ -55,6 +55,7 @@ class MockDriver:
     """Plays attempts. Their files live under `root`."""
 
     name = "mock"
+    keeps_outcome = True
 
     def __init__(self, root: Path) -> None:
         self._root = root
