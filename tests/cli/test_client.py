@@ -13,11 +13,11 @@ from windlass.client import ApiError, Client, LogChunk, NotFound, ServerError, U
 def restarted(
     stub: Stub, use: Callable[[Client], Awaitable[object]], then: Callable[[], None], down: int = 20
 ) -> object:
-    """What `use` gives when the API stops under it and comes back."""
+    """What `use` gives when the API stops under it and comes back; what was quiet before does not count as away."""
 
     async def scenario() -> object:
         server = Serving(stub).__enter__()
-        async with Client(stub.url, timeout=5, patience=10) as client:
+        async with Client(stub.url, timeout=5, patience=0.8) as client:
             using = asyncio.ensure_future(use(client))
             await wait_until(lambda: len(stub.requests) >= 2, "its second request, which waits")
             await asyncio.to_thread(server.__exit__)

@@ -57,7 +57,7 @@ def ps(
             wanted: dict[str, Any] = {"state": state, "labels": labels, "queue": queue, "name": name}
             wanted["limit"] = None if everything else limit
             if watch:
-                return await watch_(lambda: _collect(client.jobs.list(**wanted)), JOBS, output, lambda _: False)
+                return await watch_(lambda: _collect(client.jobs.list(**wanted)), JOBS, output)
             if output in (Format.JSONL, Format.NAME):
                 async for job in client.jobs.list(**wanted):
                     emit([job], JOBS, output)
@@ -79,7 +79,7 @@ def show(job: JobArgument, watch: Watch = False, output: Out = Format.TABLE, url
         async with connect(url) as client:
             name = await job_id(client, job)
             if watch:
-                return await watch_(lambda: _one(client.jobs.get(name)), JOBS, output, lambda items: items[0].terminal)
+                return await watch_(lambda: _one(client.jobs.get(name)), JOBS, output, _over, _page)
             found = await client.jobs.get(name)
         if output is Format.TABLE:
             print("\n".join(_page(found)))
@@ -90,6 +90,10 @@ def show(job: JobArgument, watch: Watch = False, output: Out = Format.TABLE, url
         return Code.OK
 
     return go(work())
+
+
+def _over(jobs: Sequence[Job]) -> bool:
+    return jobs[0].terminal
 
 
 async def _one(job: Awaitable[Job]) -> list[Job]:

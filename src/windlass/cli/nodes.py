@@ -45,7 +45,7 @@ def nodes(
             if watch:
                 from windlass.cli.watch import watch as watch_
 
-                return await watch_(lambda: _fetch(client, node), NODES, output, lambda _: False)
+                return await watch_(lambda: _fetch(client, node), NODES, output)
             found = await _fetch(client, node)
         if node is not None and output in (Format.JSON, Format.YAML):
             emit_value(found[0], output)

@@ -12,13 +12,18 @@ from windlass.client import Unreachable
 
 T = TypeVar("T")
 EVERY_S = 1.0
-_REDRAW = "\x1b[H\x1b[2J\x1b[3J"
+_REDRAW = "\x1b[H\x1b[2J"
 
 
 async def watch(
-    fetch: Callable[[], Awaitable[Sequence[T]]], view: View[T], form: Format, done: Callable[[Sequence[T]], bool]
+    fetch: Callable[[], Awaitable[Sequence[T]]],
+    view: View[T],
+    form: Format,
+    done: Callable[[Sequence[T]], bool] = lambda _: False,
+    page: Callable[[T], list[str]] | None = None,
 ) -> int:
-    """Show what `fetch` gives again and again until `done`: a terminal is redrawn, a pipe gets the changed items only.
+    """Show what `fetch` gives again and again until `done`: a pipe gets the changed items only, a terminal is redrawn,
+    with the `page` of the first item where there is one.
 
     In a pipe JSON is one line each, whichever JSON format was asked for.
     """
@@ -36,7 +41,10 @@ async def watch(
         changed = [item for item in reversed(items) if seen.get(view.name(item)) != item]
         if redraw:
             print(_REDRAW, end="")
-            emit(items, view, form)
+            if page is not None:
+                print("\n".join(page(items[0])))
+            else:
+                emit(items, view, form)
         elif changed:
             emit(changed, view, form)
         sys.stdout.flush()

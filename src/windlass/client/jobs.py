@@ -77,7 +77,8 @@ class Jobs:
 
         Raises WaitTimeout after `timeout` seconds; the job goes on.
         """
-        start = heard = time.monotonic()
+        start = time.monotonic()
+        lost: float | None = None
         job: Job | None = None
         while True:
             left = _LONG_POLL_S if timeout is None else timeout - (time.monotonic() - start)
@@ -88,11 +89,12 @@ class Jobs:
             try:
                 body = await self._transport.call("GET", _path(job_id), params=params, again=True, extra_s=poll)
             except (Unreachable, ServerError):
-                if job is None or time.monotonic() - heard > self._transport.patience:
+                lost = lost or time.monotonic()
+                if job is None or time.monotonic() - lost > self._transport.patience:
                     raise
                 await asyncio.sleep(0.5)
                 continue
-            job, heard = self._transport.decode(body, Job), time.monotonic()
+            job, lost = self._transport.decode(body, Job), None
             if job.terminal:
                 return job
 

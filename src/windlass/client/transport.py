@@ -94,19 +94,18 @@ class Transport:
     ) -> AsyncGenerator[tuple[str, str], None]:
         """(event, data) of a server-sent stream, for ever: a cut one is taken up again behind the last id.
 
-        Raises Unreachable when nothing came for `patience` seconds; ApiError when the API refuses.
+        Raises Unreachable when it could not be taken up for `patience` seconds; ApiError when the API refuses.
         """
-        heard = time.monotonic()
         failures, met = 0, False
+        lost: float | None = None
         while True:
             try:
                 async with aclosing(self._connect(path, params, last_id)) as events:
                     async for event in events:
-                        heard, failures, met = time.monotonic(), 0, True
-                        if event is None:
-                            continue
-                        last_id = event.id or last_id
-                        yield event.event, event.data
+                        met, lost = True, None
+                        if event is not None:
+                            failures, last_id = 0, event.id or last_id
+                            yield event.event, event.data
                 error: ClientError = Unreachable(self.url, "the stream was closed")
             except httpx2.TransportError as fault:
                 error = self._unreachable(fault)
@@ -114,8 +113,9 @@ class Transport:
                 if refused.status not in _TRANSIENT and not (met and refused.status >= 500):
                     raise
                 error = refused
+            lost = lost or time.monotonic()
             tries_left = met or failures < self._retries
-            if not tries_left or time.monotonic() - heard > self.patience:
+            if not tries_left or time.monotonic() - lost > self.patience:
                 raise error
             await asyncio.sleep(_pause(min(failures, 5), error) or self._timeout)
             failures += 1
