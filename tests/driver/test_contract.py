@@ -176,6 +176,24 @@ def test_a_new_driver_adopts_what_runs_and_what_ended(stage: Stage):
     asyncio.run(scenario())
 
 
+def test_what_was_never_started_is_not_waited_for(stage: Stage):
+    async def scenario():
+        ticket = stage.ticket(stage.exits(0))
+        async with opened(stage.driver()) as driver:
+            await driver.prepare(ticket)
+        async with opened(stage.driver()) as restarted:
+            try:
+                outcome = await asyncio.wait_for(restarted.wait(ticket), 10)
+            except DriverFault as fault:
+                outcome = Outcome(None, fault.cause, fault.message)
+            assert outcome.cause is Cause.NODE_LOST
+            await restarted.start(ticket)
+            if restarted.keeps_outcome:
+                assert (await asyncio.wait_for(restarted.wait(ticket), 10)).exit_code == 0
+
+    asyncio.run(scenario())
+
+
 def test_a_wait_may_be_given_up_and_taken_up_again(stage: Stage):
     async def scenario():
         async with opened(stage.driver()) as driver:

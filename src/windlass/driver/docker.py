@@ -133,6 +133,9 @@ class DockerDriver:
                 await asyncio.sleep(_RETRY_S)
                 look_first = True
                 continue
+            if state.status == "created":
+                self._endings.forget(name)
+                raise DriverFault(Cause.NODE_LOST, f"container {name} was created and never started")
             if state.over:
                 ended.set()
                 return await self._outcome(name, state)

@@ -91,9 +91,11 @@ class MockDriver:
         while True:
             run = self._known(ticket.attempt_id)
             end = run.ends_at()
-            if end is not None and end <= time.time():
+            if end is None:
+                raise DriverFault(Cause.NODE_LOST, f"attempt {ticket.attempt_id} was prepared and never started")
+            if end <= time.time():
                 return _outcome(run.code())
-            await asyncio.sleep(_LOOK_S if end is None else min(_LOOK_S, max(0.0, end - time.time())))
+            await asyncio.sleep(min(_LOOK_S, max(0.0, end - time.time())))
 
     async def stop(self, ticket: Ticket, grace_s: float) -> None:
         run = self._read(ticket.attempt_id)
