@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -27,10 +28,10 @@ def seconds(*args: str) -> float:
 def test_a_client_command_takes_less_than_the_limit(stub: Stub, command: tuple[str, ...]):
     """The best of some runs: what the command itself takes, whatever else the machine does."""
     stub.jobs = {"job_1": a_job(attempts=[an_attempt()])}
-    best = min(seconds(*command) for _ in range(3))
+    best = min(seconds(*command.split()) for _ in range(3))
     tries = 0
     while best > LIMIT_S and tries < 12:
-        best, tries = min(best, seconds(*command)), tries + 1
+        best, tries = min(best, seconds(*command.split())), tries + 1
     assert best < LIMIT_S
 
 
