@@ -22,12 +22,14 @@ def seconds(*args: str) -> float:
     return time.perf_counter() - begin
 
 
-@pytest.mark.parametrize(
-    "command", [("ps",), ("show", "last"), ("logs", "job_1"), ("run", "-d", "true"), ("--version",)]
-)
-def test_a_client_command_takes_less_than_the_limit(stub: Stub, command: tuple[str, ...]):
+@pytest.mark.parametrize("command", ["ps", "show last", "logs job_1", "submit -f one.yaml", "run -d true", "--version"])
+def test_a_client_command_takes_less_than_the_limit(
+    stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+):
     """The best of some runs: what the command itself takes, whatever else the machine does."""
     stub.jobs = {"job_1": a_job(attempts=[an_attempt()])}
+    (tmp_path / "one.yaml").write_text("image: one\n")
+    monkeypatch.chdir(tmp_path)
     best = min(seconds(*command.split()) for _ in range(3))
     tries = 0
     while best > LIMIT_S and tries < 12:
