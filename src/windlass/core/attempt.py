@@ -29,7 +29,7 @@ from windlass.core.events import (
 from windlass.core.retry import Verdict, after
 from windlass.core.states import AttemptState as A
 from windlass.core.states import Cause, TaskState
-from windlass.core.task import Attempt, Step, Task
+from windlass.core.task import Attempt, Step, Task, wake_at
 
 _ENDS = (A.SUCCEEDED, A.FAILED, A.CANCELLED, A.LOST)
 
@@ -99,7 +99,7 @@ def _cancel(task: Task, attempt: Attempt | None, now: float) -> Step | Ignored:
         return Ignored("cancel was already requested")
     asked = replace(task, cancel_requested=True)
     record = Record("job.cancel_requested")
-    if task.state is not TaskState.ACTIVE or attempt is None:
+    if task.state is not TaskState.ACTIVE or attempt is None or attempt.state.terminal:
         done = replace(
             asked, state=TaskState.CANCELLED, reason="cancelled by request", finished_at=now, not_before=None
         )
@@ -124,6 +124,9 @@ def _stop(attempt: Attempt, cause: Cause, message: str, now: float) -> tuple[Att
 
 def _due(task: Task, attempt: Attempt | None, now: float) -> Step | Ignored:
     """A time limit fell: of the job, of the queue, of the backoff, or of the attempt its worker did not enforce."""
+    moment = wake_at(task, attempt)
+    if moment is None or now < moment:
+        return Ignored("nothing is due")
     spec = task.spec
     over = task.deadline_at is not None and now >= task.deadline_at
     if task.state is not TaskState.ACTIVE:
@@ -161,6 +164,8 @@ def _report(task: Task, attempt: Attempt | None, event: AttemptEvent, now: float
     match event:
         case Prepared():
             return Step(task.version, task, replace(attempt, state=A.PREPARING))
+        case Started() if attempt.started_at is not None:
+            return Ignored("it had started already")
         case Started():
             started = replace(attempt, state=targets[0], started_at=event.at)
             return Step(task.version, task, started, (_started(started),))
