@@ -8,7 +8,7 @@ import tarfile
 from functools import cache
 from pathlib import Path
 
-_APPLETS = """cat cut dd echo env false grep head hostname id kill ls mkdir printf ps pwd
+_APPLETS = """awk cat cut dd echo env false grep head hostname id kill ls mkdir printf ps pwd
 seq sh sleep stat tail touch tr true wc yes"""
 BUSYBOX = "windlass-test/busybox:1"
 

@@ -5,6 +5,7 @@ import itertools
 import json
 import random
 import resource
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -119,28 +120,45 @@ def test_times_of_any_zone_compare():
     assert moment(seconds(b"2026-11-23T15:53:50.5Z")) > moment(seconds(b"2026-11-23T15:53:50.000000009Z"))
 
 
+def test_what_came_before_a_fault_is_not_lost():
+    cursors = {kind: Cursor(stream, Mark(), 0) for kind, stream in STREAMS.items()}
+    split = Demultiplexer(cursors).feed(frames(as_engine_tells([("stdout", b"kept")])) + b"\x03\0\0\0\0\0\0\x05oops!")
+    assert next(split).data == b"kept\n"
+    with pytest.raises(EngineUnavailable):
+        next(split)
+
+
+def test_what_the_engine_tells_again_is_dropped():
+    told = as_engine_tells([("stdout", b"%d" % n) for n in range(50)])
+    cursors = {kind: Cursor(stream, Mark(), 0) for kind, stream in STREAMS.items()}
+    answer = frames(told[:30]) + frames(told[10:40]) + frames(told[40:])
+    got = b"".join(chunk.data for chunk in Demultiplexer(cursors).feed(answer))
+    assert got == b"".join(b"%d\n" % n for n in range(50))
+
+
 @pytest.mark.docker
 @pytest.mark.timeout(180)
 def test_a_flood_is_read_whole_and_in_little_memory(docker: DockerStage):
-    megabytes = 60
+    lines, width = 200_000, 1000
 
     async def scenario():
         async with opened(docker.driver()) as driver:
-            line = "0123456789abcdef" * 64
-            ticket = docker.ticket(docker.shell(f"yes {line} | head -c {megabytes}000000"))
+            script = f'BEGIN {{ for (n = 0; n < {lines}; n++) printf "%0{width - 1}d\\n", n }}'
+            ticket = docker.ticket(replace(docker.base(), command=("awk", script)))
             await driver.prepare(ticket)
             await driver.start(ticket)
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             at: dict[str, int] = {}
-            pattern = itertools.cycle([(line + "\n").encode()])
+            numbers = itertools.count()
             rest = b""
             async for chunk in driver.logs(ticket, {}):
                 follow(chunk, at)
                 data = rest + chunk.data
-                whole = len(data) // 1025 * 1025
-                assert data[:whole] == next(pattern) * (whole // 1025)
+                whole = len(data) // width * width
+                for begin in range(0, whole, width):
+                    assert int(data[begin : begin + width]) == next(numbers)
                 rest = data[whole:]
-            assert at == {"stdout": megabytes * 1_000_000}
+            assert at == {"stdout": lines * width}
             assert (await asyncio.wait_for(driver.wait(ticket), 20)).exit_code == 0
             assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 * 1024  # KiB
 

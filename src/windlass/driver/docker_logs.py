@@ -7,6 +7,7 @@ folder, so a restarted agent goes on from the newest that is not past what it ha
 """
 
 import re
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
@@ -23,6 +24,7 @@ _LONGEST_FRAME = 1024 * 1024
 _MARK_EVERY = 4 * 1024 * 1024
 _MARKS_KEPT = 64
 _OUT_OF_ORDER_S = 2
+_CLOCK_STEP_S = 0.01
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -42,10 +44,11 @@ Marks = dict[str, Mark]  # by stream
 class Cursor:
     """Where one stream is read: drops what lies before its mark, and hands out only what lies past `wanted`."""
 
-    __slots__ = ("_mark", "_since", "_stamp", "_start", "_whole", "at", "stream", "wanted")
+    __slots__ = ("_clock", "_mark", "_since", "_stamp", "_start", "_whole", "at", "stream", "wanted")
 
     def __init__(self, stream: str, mark: Mark, wanted: int) -> None:
         self.stream, self.wanted = stream, wanted
+        self._clock = _wall_clock_lead()
         self.rewind(mark)
 
     def rewind(self, mark: Mark) -> None:
@@ -60,6 +63,9 @@ class Cursor:
 
     def take(self, stamp: bytes, data: bytes) -> bytes:
         """The part of this message that is new. Its end is at offset `wanted` then."""
+        if stamp < self._stamp and not self._clock_was_set_back():
+            # Engine 20.10 tells the last few MiB again when it turns to a new log file.
+            self.rewind(self.mark())
         if self._since is not None:
             if moment(seconds(stamp)) < self._since:
                 return b""
@@ -77,6 +83,15 @@ class Cursor:
         self.wanted = self.at
         return fresh
 
+    def _clock_was_set_back(self) -> bool:
+        """Whether older times are no sign of old messages, since the node's clock was turned back meanwhile."""
+        before, self._clock = self._clock, _wall_clock_lead()
+        return self._clock < before - _CLOCK_STEP_S
+
+
+def _wall_clock_lead() -> float:
+    return time.time() - time.monotonic()
+
 
 class Demultiplexer:
     """Cuts the Engine's framed answer into chunks of at most 64 KiB, neighbours of one stream joined."""
@@ -84,6 +99,7 @@ class Demultiplexer:
     def __init__(self, cursors: Mapping[int, Cursor]) -> None:
         self._cursors = cursors
         self._rest = b""
+        self._fault = ""
 
     def feed(self, data: bytes) -> Iterator[Chunk]:
         """The chunks these bytes complete. Raises EngineUnavailable where the Engine reports a fault of its own."""
@@ -99,6 +115,8 @@ class Demultiplexer:
             run.add(cursor, fresh)
         if run.pieces:
             yield run.chunk()
+        if self._fault:  # only now: what came before it has been taken and must not be lost
+            raise EngineUnavailable(f"the Docker Engine broke off a log: {self._fault}")
 
     def _messages(self, data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
         """Kind, time and content of each whole frame; the rest waits for more."""
@@ -108,12 +126,14 @@ class Demultiplexer:
             kind, start = buffer[position], position + _HEADER
             end = start + int.from_bytes(buffer[position + 4 : start])
             if kind not in STREAMS or end - start > _LONGEST_FRAME:
-                raise EngineUnavailable(f"the Docker Engine broke off a log: {buffer[start:end][:200]!r}")
+                self._fault = repr(buffer[start:end][:200])
+                return
             if end > size_of_buffer:
                 break
             space = buffer.find(b" ", start, end)
             if space < 0:
-                raise EngineUnavailable("the Docker Engine sent a log message without a time")
+                self._fault = "a message without a time"
+                return
             yield kind, buffer[start:space], buffer[space + 1 : end]
             position = end
         self._rest = buffer[position:]

@@ -20,8 +20,9 @@ _KEPT_CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETU
 _NOBODY = "65534:65534"
 _OPEN_FILES = 16_384  # an engine refuses every start that asks for more than it has itself
 _TMP_SIZE = "64m"
-# Compression would cost the job's cores. Past 256 MiB the engine drops the oldest output; the log store caps far below.
-_LOG_OPTIONS = {"max-size": "64m", "max-file": "4", "compress": "false"}
+# Few large files: where the engine turns to a new one, a reader that lags may miss some of the middle (20.10 at least).
+# The log store keeps far less than one of them. Compression would cost the job's cores.
+_LOG_OPTIONS = {"max-size": "256m", "max-file": "2", "compress": "false"}
 _SOCKETS = ("/run/docker.sock", "/var/run/docker.sock", "/run/containerd/containerd.sock", "/run/podman/podman.sock")
 
 
