@@ -24,6 +24,7 @@ log = structlog.get_logger("api")
 
 BATCH = 1000
 WRITERS = 2
+_LOWEST = -1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Intake:
         self._some = asyncio.Event()
         self._ringing: asyncio.Task[None] | None = None
         self._ring_again = False
+        self._highest = _LOWEST
 
     async def submit(self, wanted: Sequence[NewJob]) -> list[Result]:
         """Accept these, all or none; in order. Raises Unavailable."""
@@ -88,7 +90,7 @@ class Intake:
             else:
                 _fail(batch, error)
             return
-        self._ring()
+        self._ring(max(job.spec.priority for job in wanted))
         for mine, done in batch:
             results = [
                 Accepted(job.id, at) if job.id in accepted else _replayed(job, holders.get(job.key or ""))
@@ -97,8 +99,9 @@ class Intake:
             if not done.done():
                 done.set_result(results)
 
-    def _ring(self) -> None:
+    def _ring(self, priority: int) -> None:
         """Let the leader know, without making anybody wait for it."""
+        self._highest = max(self._highest, priority)
         if self._ringing is None or self._ringing.done():
             self._ringing = asyncio.create_task(self._tell())
         else:
@@ -107,8 +110,9 @@ class Intake:
     async def _tell(self) -> None:
         while True:
             self._ring_again = False
+            highest, self._highest = self._highest, _LOWEST
             try:
-                await self._producer.report([wire.Bell("jobs")])
+                await self._producer.report([wire.Bell("jobs", highest)])
             except StreamDown as error:
                 log.warning("bell_not_rung", error=str(error))
             if not self._ring_again:

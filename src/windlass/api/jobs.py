@@ -34,10 +34,10 @@ _ROUNDS = 8
 
 async def document(conn: Conn, job_id: JobId) -> tuple[JobView, dict[str, Any]]:
     """A job with its attempts and, while queued, the reasons. Raises NotFound."""
-    view = await jobs.get(conn, job_id)
-    if view is None:
+    found = await jobs.get_whole(conn, job_id)
+    if found is None:
         raise NotFound("job", job_id)
-    tried = (await jobs.attempts(conn, [view.task_id]))[view.task_id]
+    view, tried = found
     if view.state is not TaskState.QUEUED:
         return view, schemas.job(view, tried)
     ahead = await jobs.ahead(conn, view)

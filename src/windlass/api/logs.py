@@ -106,10 +106,10 @@ async def get_logs(
 
 async def _look(services: Services, job_id: JobKey) -> tuple[JobView, list[AttemptView]]:
     async with borrow(services.pool) as conn:
-        view = await jobs.get(conn, job_id)
-        if view is None:
-            raise NotFound("job", job_id)
-        return view, (await jobs.attempts(conn, [view.task_id]))[view.task_id]
+        found = await jobs.get_whole(conn, job_id)
+    if found is None:
+        raise NotFound("job", job_id)
+    return found
 
 
 def _since(text: str | None) -> datetime | None:

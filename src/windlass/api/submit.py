@@ -86,11 +86,10 @@ async def accept(services: Services, job: NewJob) -> Response:
     location = {"Location": f"/v1/jobs/{result.id}"}
     if result.created_at is None:
         async with borrow(services.pool) as conn:
-            view = await jobs.get(conn, result.id)
-            if view is None:
-                raise NotFound("job", result.id)
-            tried = await jobs.attempts(conn, [view.task_id])
-        return reply(schemas.job(view, tried[view.task_id]), 200, location | {"Idempotency-Replayed": "true"})
+            found = await jobs.get_whole(conn, result.id)
+        if found is None:
+            raise NotFound("job", result.id)
+        return reply(schemas.job(*found), 200, location | {"Idempotency-Replayed": "true"})
     return reply(_fresh(job, schemas.moment(result.created_at)), 201, location)
 
 

@@ -11,6 +11,7 @@ from decimal import Decimal, InvalidOperation
 _BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50}
 _DECIMAL = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "": 1}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)(Ki|Mi|Gi|Ti|Pi|k|K|M|G|T|P|)B?", re.ASCII)
+_NEVER_S = 10 * 365 * 86_400
 _SPAN = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?", re.ASCII)
 
 
@@ -41,10 +42,10 @@ def parse_size(value: object) -> int:
     found = _SIZE.fullmatch(text)
     if found is None:
         raise ValueError('write a size such as "512Mi", "1Gi" or a number of bytes')
-    size = Decimal(found[1]) * (_BINARY.get(found[2]) or _DECIMAL[found[2]])
+    size = int(Decimal(found[1]) * (_BINARY.get(found[2]) or _DECIMAL[found[2]]))
     if not 0 < size <= 2**60:
         raise ValueError("must be more than 0 and at most 1024Pi")
-    return int(size)
+    return size
 
 
 def parse_duration(value: object) -> float:
@@ -52,7 +53,7 @@ def parse_duration(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError('write a duration such as "90s", "1h30m" or a number of seconds')
     if isinstance(value, int | float):
-        seconds = float(value)
+        seconds = float(min(value, _NEVER_S + 1))
     else:
         text = value.strip()
         found = _SPAN.fullmatch(text)
@@ -64,7 +65,7 @@ def parse_duration(value: object) -> float:
         else:
             d, h, m, s, ms = (float(part or 0) for part in found.groups())
             seconds = d * 86_400 + h * 3_600 + m * 60 + s + ms / 1000
-    if not math.isfinite(seconds) or not 0 <= seconds <= 10 * 365 * 86_400:
+    if not math.isfinite(seconds) or not 0 <= seconds <= _NEVER_S:
         raise ValueError("must be at least 0 and at most ten years")
     return seconds
 

@@ -12,8 +12,9 @@ import structlog
 from windlass.core.events import LaunchCommand
 from windlass.core.ids import AttemptId, JobId, NodeId
 from windlass.core.placement.scores import Policy
-from windlass.core.states import AttemptState, Cause
+from windlass.core.states import AttemptState, Cause, TaskState
 from windlass.core.task import Attempt, Step
+from windlass.scheduler.line import Line
 from windlass.scheduler.picture import Picture
 from windlass.store import outbox
 from windlass.store.apply import apply
@@ -46,6 +47,7 @@ class Desk:
     term: int
     rules: Rules
     picture: Picture = field(default_factory=Picture)
+    line: Line = field(default_factory=Line)
     #: outbox rows that were shipped and can go
     sent: list[int] = field(default_factory=lambda: list[int]())
     #: messages that wait for the next send
@@ -84,6 +86,8 @@ class Desk:
         attempt, task = step.attempt, step.task
         if attempt is not None and attempt.state.terminal:
             self.forget(attempt.node_id, [attempt.id])
+        if task.state is TaskState.QUEUED:
+            self.line.clear()
         if task.state.terminal:
             self.ended.append(task.job_id)
 

@@ -83,20 +83,14 @@ async def _cycle(desk: Desk) -> None:
         reports = [m for m in messages if isinstance(m, ingest.AttemptReport)]
         if reports:
             await ingest.run_once(desk, reports)
-        bells = {m.what for m in messages if isinstance(m, wire.Bell)}
-        if "jobs" in bells:
-            desk.picture.waiting = True
-        if "outbox" in bells:
-            await ship.run_once(desk, 0.0)
+        await _bells(desk, [m for m in messages if isinstance(m, wire.Bell)])
         if desk.picture.now() >= desk.picture.next_due:
             await expire.run_once(desk)
         if time.monotonic() - swept >= SWEEP_S:
             swept = time.monotonic()
             await _sweep(desk, watch)
-        placed = await dispatch.run_once(desk)
-        while placed and desk.picture.waiting:
+        while await dispatch.run_once(desk):
             await desk.flush()
-            placed = await dispatch.run_once(desk)
         await desk.flush()
 
 
@@ -112,6 +106,14 @@ async def _read(desk: Desk, watch: Watch, swept: float) -> Sequence[wire.Report]
         return []
 
 
+async def _bells(desk: Desk, bells: Sequence[wire.Bell]) -> None:
+    jobs = [bell.priority for bell in bells if bell.what == "jobs"]
+    if jobs:
+        desk.line.arrived(max(jobs))
+    if any(bell.what == "outbox" for bell in bells):
+        await ship.run_once(desk, 0.0)
+
+
 async def _sweep(desk: Desk, watch: Watch) -> None:
     """What no bell announces, or whose bell was lost."""
     await ship.run_once(desk, OUTBOX_AGE_S)
@@ -120,5 +122,5 @@ async def _sweep(desk: Desk, watch: Watch) -> None:
     ahead = await tasks.next_due(desk.conn)
     if ahead is not None:
         desk.picture.next_due = min(desk.picture.next_due, desk.picture.now() + max(ahead, 0.0))
-    desk.picture.waiting = True
+    desk.line.clear()
     await desk.clear_sent()

@@ -26,8 +26,6 @@ class Picture:
     live: dict[AttemptId, Live] = field(default_factory=lambda: dict[AttemptId, Live]())
     by_node: dict[NodeId, set[AttemptId]] = field(default_factory=lambda: defaultdict[NodeId, set[AttemptId]](set))
     used: dict[NodeId, Room] = field(default_factory=lambda: dict[NodeId, Room]())
-    #: whether something may be queued that the last look did not place
-    waiting: bool = True
     #: database seconds at which the next time limit falls, as far as known
     next_due: float = 0.0
     _offset: float = 0.0
@@ -50,7 +48,7 @@ class Picture:
         self.by_node.clear()
         for one in live:
             self._enter(one)
-        self.waiting, self.next_due = True, 0.0
+        self.next_due = 0.0
 
     def settle(self, step: Step, spec_text: str) -> None:
         """A step was written: show it."""
@@ -63,8 +61,6 @@ class Picture:
         due = wake_at(task, attempt)
         if due is not None:
             self.next_due = min(self.next_due, due)
-        if not task.state.terminal and task.state.value == "queued":
-            self.waiting = True
 
     def drop(self, attempt_id: AttemptId) -> None:
         """Something else moved this task: what is known of it no longer counts."""

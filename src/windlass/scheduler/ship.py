@@ -1,4 +1,4 @@
-"""Ship: outbox rows whose commands were never sent, whoever wrote them: the API, a former leader, or we with Redis down."""
+"""Ship: outbox rows whose commands were not sent yet: the API's, a former leader's, or ours while Redis was down."""
 
 import structlog
 

@@ -61,7 +61,6 @@ class Watch:
             desk.conn, node, version=hello.version, labels=hello.labels, facts=hello.facts, term=desk.term
         )
         picture.nodes[node.id], picture.heard[node.id] = node, time.monotonic()
-        picture.waiting = True
         if old is None or old.state is not NodeState.READY:
             log.info("node_ready", node_id=node.id, node=node.name)
 
@@ -139,4 +138,3 @@ class Watch:
     async def _become(self, desk: Desk, node: Node, state: NodeState) -> None:
         await nodes.set_state(desk.conn, node.id, state, term=desk.term)
         desk.picture.nodes[node.id] = replace(node, state=state)
-        desk.picture.waiting = True

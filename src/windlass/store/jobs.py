@@ -10,7 +10,7 @@ import msgspec
 from windlass.core.ids import AttemptId, JobId, TaskId, task_of
 from windlass.core.placement.snapshot import shape_of
 from windlass.core.spec import JobSpec
-from windlass.core.states import TERMINAL_TASK, JobState, TaskState, task_states
+from windlass.core.states import JobState, TaskState
 from windlass.store.db import Conn
 from windlass.store.shapes import Shapes
 
@@ -195,6 +195,15 @@ async def attempts(conn: Conn, tasks: Sequence[TaskId]) -> dict[TaskId, list[Att
     return found
 
 
+async def get_whole(conn: Conn, job_id: JobId) -> tuple[JobView, list[AttemptView]] | None:
+    """One job with its attempts, in one round trip."""
+    async with conn.pipeline():
+        job = await conn.execute(GET, {"id": job_id})
+        tried = await conn.execute(ATTEMPTS, {"tasks": [task_of(job_id)]})
+    row = await job.fetchone()
+    return None if row is None else (_view(row), [AttemptView(*rest) for _, *rest in await tried.fetchall()])
+
+
 async def attempt_over(conn: Conn, attempt_id: AttemptId) -> bool:
     """Whether an attempt has ended, or is not there any more."""
     row = await (await conn.execute(ATTEMPT_OVER, {"id": attempt_id})).fetchone()
@@ -223,18 +232,16 @@ class Filter:
     name: str | None = None
 
 
-#: Keeps a state's literal list in the text, so that the partial index on it can serve.
+#: States as literals, with the condition of the partial index that serves them.
 _STATE_CLAUSES: Mapping[JobState, LiteralString] = {
-    JobState.HELD: "t.state = 'held' AND t.state IN ('held', 'blocked', 'queued', 'active', 'backoff')",
-    JobState.BLOCKED: "t.state = 'blocked' AND t.state IN ('held', 'blocked', 'queued', 'active', 'backoff')",
-    JobState.QUEUED: "t.state IN ('queued', 'backoff') AND t.state IN"
-    " ('held', 'blocked', 'queued', 'active', 'backoff')",
-    JobState.RUNNING: "t.state = 'active' AND t.state IN ('held', 'blocked', 'queued', 'active', 'backoff')",
+    JobState.HELD: "t.state = 'held' AND t.finished_at IS NULL",
+    JobState.BLOCKED: "t.state = 'blocked' AND t.finished_at IS NULL",
+    JobState.QUEUED: "t.state IN ('queued', 'backoff') AND t.finished_at IS NULL",
+    JobState.RUNNING: "t.state = 'active' AND t.finished_at IS NULL",
     JobState.SUCCEEDED: "t.state = 'succeeded'",
     JobState.FAILED: "t.state = 'failed' AND t.state IN ('failed', 'cancelled')",
     JobState.CANCELLED: "t.state = 'cancelled' AND t.state IN ('failed', 'cancelled')",
 }
-assert all(s in TERMINAL_TASK or task_states(JobState(s)) for s in (TaskState.HELD, TaskState.BLOCKED))
 
 
 def list_statement(wanted: Filter, *, paged: bool) -> LiteralString:

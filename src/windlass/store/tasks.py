@@ -23,16 +23,18 @@ ATTEMPT_COLUMNS = """a.id, a.number, a.node_id, a.node_name, a.fence, a.state, e
     extract(epoch FROM a.started_at)::float8, extract(epoch FROM a.finished_at)::float8, a.stop_cause,
     extract(epoch FROM a.stop_sent_at)::float8, a.cause, a.exit_code, a.message"""
 
-#: The first tasks of every shape's line, at most `limits[shape]` of each (8 of a shape not named), by tasks_line.
+#: How many heads HEADS gives of a shape the caller does not name.
+UNKNOWN_SHAPE_LIMIT = 8
+#: The first tasks of every shape's line, at most `limits[shape]` of each, by tasks_line.
 HEADS = f"""
-SELECT s.driver, s.millis, s.memory, p.*, extract(epoch FROM now())::float8
+SELECT s.driver, s.millis, s.memory, t.priority, t.seq, {TASK_COLUMNS}, extract(epoch FROM now())::float8
 FROM shapes s
 LEFT JOIN unnest(%(shapes)s::integer[], %(limits)s::integer[]) AS l (shape, n) ON l.shape = s.id
 CROSS JOIN LATERAL (
-    SELECT t.priority, t.seq, {TASK_COLUMNS}
-    FROM tasks t JOIN jobs j ON j.id = t.job_id
-    WHERE t.shape = s.id AND t.state = 'queued' ORDER BY t.priority DESC, t.seq LIMIT coalesce(l.n, 8)
-) p
+    SELECT * FROM tasks h WHERE h.shape = s.id AND h.state = 'queued'
+    ORDER BY h.priority DESC, h.seq LIMIT coalesce(l.n, 8)
+) t
+JOIN jobs j ON j.id = t.job_id
 """
 
 _WITH_LATEST = f"""

@@ -4,7 +4,7 @@ harmless and one never seen is repaired by the sweep.
 """
 
 from collections.abc import Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
@@ -15,6 +15,15 @@ from windlass.stream.wire import Reader
 
 T = TypeVar("T")
 Entry = tuple[bytes, dict[bytes, bytes] | None]
+_Answer = dict[bytes, list[list[Entry]]] | list[tuple[bytes, list[Entry]]] | None
+
+
+async def _entries(redis: Redis, key: str, *command: str | bytes | int) -> list[Entry]:
+    """One stream's entries from an answer of XREAD or XREADGROUP, in the form of either protocol version."""
+    answer = cast("_Answer", await redis.execute_command(*command))
+    if not answer:
+        return []
+    return answer[key.encode()][0] if isinstance(answer, dict) else answer[0][1]
 
 
 class GroupReader(Generic[T]):
@@ -48,13 +57,8 @@ class GroupReader(Generic[T]):
 
     async def _next(self, block_s: float, count: int) -> list[Entry]:
         block = max(1, int(block_s * 1000))
-        answer: Any = await self._redis.execute_command(
-            "XREADGROUP", "GROUP", self._group, CONSUMER, "COUNT", count, "BLOCK", block,
-            "STREAMS", self._key, self._from,
-        )  # fmt: skip
-        if not answer:
-            return []
-        return answer[self._key.encode()][0] if isinstance(answer, dict) else answer[0][1]
+        command = ("XREADGROUP", "GROUP", self._group, CONSUMER, "COUNT", count, "BLOCK", block)
+        return await _entries(self._redis, self._key, *command, "STREAMS", self._key, self._from)
 
     async def _recreate(self) -> None:
         try:
@@ -86,14 +90,13 @@ class NewsReader(Generic[T]):
             if self._from is None:
                 last: Any = await self._redis.xrevrange(self._key, count=1)
                 self._from = last[0][0] if last else b"0-0"
-            answer: Any = await self._redis.execute_command(
-                "XREAD", "COUNT", 1000, "BLOCK", max(1, int(block_s * 1000)), "STREAMS", self._key, self._from
-            )
+            block = max(1, int(block_s * 1000))
+            command = ("XREAD", "COUNT", 1000, "BLOCK", block, "STREAMS", self._key)
+            entries = await _entries(self._redis, self._key, *command, self._from)
         except (RedisError, OSError, TimeoutError) as error:
             self._from = None
             raise StreamDown(f"Redis does not answer: {error or type(error).__name__}") from error
-        if not answer:
+        if not entries:
             return []
-        entries: list[Entry] = answer[self._key.encode()][0] if isinstance(answer, dict) else answer[0][1]
         self._from = entries[-1][0]
         return self._reader.read([fields[FIELD] for _, fields in entries if fields and FIELD in fields])

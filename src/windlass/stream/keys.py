@@ -4,7 +4,7 @@
 |---|---|---|
 | `{cluster}:leader` | stream, group `leader` | reports of workers and bells of the API, for whoever leads |
 | `{cluster}:node:{node_id}` | stream, group `worker` | commands to one node |
-| `{cluster}:news` | stream, no group, capped | "look again" for API processes: job ids that ended, attempts with new output |
+| `{cluster}:news` | stream, no group, capped | hints for API processes: jobs that ended, new output, events |
 
 Every entry has one field `m`: a JSON list of messages (wire.py). All of it may vanish at any time.
 """

@@ -119,6 +119,8 @@ class Bell(Message, frozen=True, tag="bell"):
     """Something was committed that the leader should look at: new jobs, or orders in the outbox."""
 
     what: str
+    #: of new jobs, the highest priority among them
+    priority: int = 1000
 
 
 Report = Hello | Beat | Prepared | Started | Exited | Refused | Bell

@@ -98,6 +98,7 @@ class Agent:
     def follow(self, run: Run, life: Coroutine[Any, Any, None]) -> None:
         """Let a run live, its room taken until it has ended."""
         self.runs[run.ticket.attempt_id] = run
+        self.bench.reporter.live = len(self.runs)
         self._used += shape_of(run.launch.spec).need
         task = asyncio.create_task(self._live(run, life))
         self._tasks.add(task)
@@ -112,6 +113,7 @@ class Agent:
             self._over(attempt_id, Ended(clock.now(), Cause.START_FAILED, None, f"the worker failed: {error!r}"))
         finally:
             self.runs.pop(attempt_id, None)
+            self.bench.reporter.live = len(self.runs)
             self._used -= shape_of(run.launch.spec).need
         await run.clear()
 

@@ -18,6 +18,9 @@ from windlass.worker.journal import Ended
 log = structlog.get_logger("worker")
 
 LAZY_S = 0.05
+#: While more than this many attempts live, an end waits GATHER_S for others: the ledger writes a batch at one's price.
+BUSY = 3
+GATHER_S = 0.0015
 RETRY_S = 0.5
 
 
@@ -32,6 +35,7 @@ class Reporter:
         self._some = asyncio.Event()
         self._urgent = asyncio.Event()
         self.sent_at: dict[AttemptId, float] = {}
+        self.live = 0  # attempts on this node, as the agent counts them
 
     def say(self, report: wire.Report) -> None:
         """Send this at once."""
@@ -71,6 +75,8 @@ class Reporter:
                         await self._urgent.wait()
                 except TimeoutError:
                     pass
+            if self.live > BUSY:
+                await asyncio.sleep(GATHER_S)
             await self.flush()
 
     async def flush(self) -> None:

@@ -17,6 +17,8 @@ from windlass.core.placement.filters import could_fit, fits
 from windlass.core.placement.scores import Policy, score
 from windlass.core.placement.snapshot import Node, Pending, Room, Shape, Snapshot
 
+_Heap = list[tuple[tuple[float, str], NodeId]]
+
 
 @dataclass(frozen=True, slots=True)
 class Placement:
@@ -43,31 +45,40 @@ class _Fleet:
     nodes: Mapping[NodeId, Node]
     free: dict[NodeId, Room]
     closed: set[NodeId] = field(default_factory=lambda: set[NodeId]())
-    heaps: dict[int, list[tuple[tuple[float, str], NodeId]]] = field(
-        default_factory=lambda: dict[int, list[tuple[tuple[float, str], NodeId]]]()
-    )
+    heaps: dict[int, _Heap] = field(default_factory=lambda: dict[int, _Heap]())
+    #: every node that was taken from, in order, and how much of that each heap has seen
+    taken: list[NodeId] = field(default_factory=lambda: list[NodeId]())
+    seen: dict[int, int] = field(default_factory=lambda: dict[int, int]())
 
     def take(self, key: int, shape: Shape) -> NodeId | None:
         """The best node for one more task of this shape, its room taken; None when there is none."""
-        heap = self.heaps.get(key)
-        if heap is None:
-            candidates = (node for node in self.nodes.values() if fits(node, shape))
-            heap = self.heaps[key] = [(score(self.policy, self.free[n.id], n), n.id) for n in candidates]
-            heapq.heapify(heap)
+        heap = self._heap(key, shape)
         while heap:
             known, node_id = heap[0]
             free = self.free[node_id]
-            if node_id in self.closed or not free.holds(shape.need):
-                heapq.heappop(heap)
-                continue
-            current = score(self.policy, free, self.nodes[node_id])
-            if current != known:
-                heapq.heapreplace(heap, (current, node_id))
-                continue
-            self.free[node_id] = free = free - shape.need
-            heapq.heapreplace(heap, (score(self.policy, free, self.nodes[node_id]), node_id))
-            return node_id
+            if node_id not in self.closed and free.holds(shape.need) and known == self._score(node_id):
+                self.free[node_id] = free - shape.need
+                self.taken.append(node_id)
+                return node_id
+            heapq.heappop(heap)
         return None
+
+    def _heap(self, key: int, shape: Shape) -> _Heap:
+        """The nodes that could take this shape, the best on top; those taken from since are in it anew."""
+        heap = self.heaps.get(key)
+        if heap is None:
+            heap = [(self._score(node.id), node.id) for node in self.nodes.values() if fits(node, shape)]
+            heapq.heapify(heap)
+            self.heaps[key] = heap
+        else:
+            for node_id in dict.fromkeys(self.taken[self.seen[key] :]):
+                if fits(self.nodes[node_id], shape):
+                    heapq.heappush(heap, (self._score(node_id), node_id))
+        self.seen[key] = len(self.taken)
+        return heap
+
+    def _score(self, node_id: NodeId) -> tuple[float, str]:
+        return score(self.policy, self.free[node_id], self.nodes[node_id])
 
     def soonest(self, shape: Shape) -> NodeId | None:
         """The node that lacks least for this shape, to be kept for it."""

@@ -63,7 +63,8 @@ CREATE INDEX tasks_line ON tasks (shape, priority DESC, seq) WHERE state = 'queu
 CREATE INDEX tasks_by_job ON tasks (job_id);
 CREATE INDEX tasks_wake ON tasks (wake_at) WHERE wake_at IS NOT NULL;
 CREATE INDEX tasks_expire ON tasks (expire_at) WHERE expire_at IS NOT NULL;
-CREATE INDEX tasks_open ON tasks (job_id) WHERE state IN ('held', 'blocked', 'queued', 'active', 'backoff');
+-- For lists. Its condition is not on the state, or the planner would take it for tasks_line.
+CREATE INDEX tasks_open ON tasks (job_id) WHERE finished_at IS NULL;
 CREATE INDEX tasks_ended_badly ON tasks (job_id) WHERE state IN ('failed', 'cancelled');
 
 CREATE TABLE attempts (
