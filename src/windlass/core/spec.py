@@ -199,10 +199,10 @@ def _env(value: object) -> dict[str, str]:
     for name, content in env.items():
         if not _ENV_NAME.fullmatch(name):
             raise _Faults(
-                [FieldError(name, "a variable's name starts with a letter or _, then letters, digits, _ . -")]
+                [FieldError(_short(name), "a variable's name starts with a letter or _, then letters, digits, _ . -")]
             )
         if not isinstance(content, str):
-            raise _Faults([FieldError(name, f'must be a string; write "{content}" in quotes', _short(content))])
+            raise _Faults([FieldError(name, f'must be a string; write "{_short(content)}" in quotes', _short(content))])
         try:
             _clean(content)
         except ValueError as fault:
@@ -222,7 +222,9 @@ def _labels(value: object) -> dict[str, str]:
         raise ValueError(f"has {len(labels)} entries; the limit is {LABEL_LIMIT}")
     for key, content in labels.items():
         if not _LABEL_KEY.fullmatch(key):
-            raise _Faults([FieldError(key, "a key is up to 63 letters, digits, - _ . and may have a dns prefix/")])
+            raise _Faults(
+                [FieldError(_short(key), "a key is up to 63 letters, digits, - _ . and may have a dns prefix/")]
+            )
         if not isinstance(content, str) or not _LABEL_VALUE.fullmatch(content):
             raise _Faults([FieldError(key, "a value is up to 63 letters, digits, - _ .", _short(content))])
     return cast("dict[str, str]", labels)
@@ -244,7 +246,7 @@ def _read(table: Mapping[str, Field], raw: object, what: str) -> dict[str, Any]:
     for key, value in cast("dict[str, object]", raw).items():
         row = table.get(key)
         if row is None:
-            errors.append(FieldError(key, _unknown(key, table)))
+            errors.append(FieldError(_short(key), _unknown(key, table)))
         elif value is not None:
             try:
                 parsed[key] = row.parse(value)
@@ -434,7 +436,7 @@ def _contradictions(spec: JobSpec, given: Mapping[str, Any]) -> Iterator[FieldEr
         if spec.command is None:
             yield FieldError("command", "is missing: with no image there is nothing to run; name an image or a command")
         for name in ("image", "user", "volumes"):
-            if name in given:
+            if given.get(name):
                 yield FieldError(name, "needs the docker driver; drop it, or drop driver: process", _short(given[name]))
         if given.get("network") == "none":
             yield FieldError("network", "none needs the docker driver; a process shares the node's network", "none")
