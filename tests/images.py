@@ -1,5 +1,6 @@
 """Tiny local images for tests, made from the node's own static busybox: no registry is needed."""
 
+import hashlib
 import io
 import shutil
 import struct
@@ -10,7 +11,7 @@ from pathlib import Path
 
 _APPLETS = """awk cat cut dd echo env false grep head hostname id kill ls mkdir printf ps pwd
 seq sh sleep stat tail touch tr true wc yes"""
-BUSYBOX = "windlass-test/busybox:1"
+BUSYBOX = "windlass-test/busybox"
 
 
 @cache
@@ -33,11 +34,16 @@ def busybox_image(host: str | None = None) -> str:
 
 
 def build_image(name: str, *changes: str, host: str | None = None) -> str:
-    """Make the image under this name, with Dockerfile lines such as "USER 1000" applied."""
-    options = [part for change in ("ENV PATH=/bin", *changes) for part in ("--change", change)]
-    order = ["docker", *(["-H", host] if host else []), "import", *options, "-", name]
-    subprocess.run(order, input=root_tar(), check=True, capture_output=True, timeout=60)
-    return name
+    """The image with Dockerfile lines such as "USER 1000" applied, tagged by its content; made if it is not there."""
+    root, lines = root_tar(), ("ENV PATH=/bin", *changes)
+    image = f"{name}:{hashlib.sha256(root + repr(lines).encode()).hexdigest()[:12]}"
+    docker = ["docker", *(["-H", host] if host else [])]
+    if subprocess.run([*docker, "image", "inspect", image], capture_output=True, timeout=60).returncode:
+        options = [part for line in lines for part in ("--change", line)]
+        subprocess.run(
+            [*docker, "import", *options, "-", image], input=root, check=True, capture_output=True, timeout=60
+        )
+    return image
 
 
 def _busybox() -> Path | None:

@@ -83,7 +83,7 @@ def test_a_memory_limit_is_an_oom(docker: DockerStage):
 
 
 def test_command_replaces_the_entrypoint_and_args_the_cmd(docker: DockerStage):
-    image = build_image("windlass-test/entry:1", 'ENTRYPOINT ["echo", "entry"]', 'CMD ["cmd"]')
+    image = build_image("windlass-test/entry", 'ENTRYPOINT ["echo", "entry"]', 'CMD ["cmd"]')
     base = replace(docker.base(), image=image)
     said = {
         "both are the image's": (None, None, b"entry cmd\n"),
@@ -127,7 +127,7 @@ def test_the_restricted_profile_refuses_a_user_that_may_be_root(docker: DockerSt
 
 
 def test_the_restricted_profile_keeps_an_images_own_plain_user(docker: DockerStage):
-    image = build_image("windlass-test/user:1", "USER 1000:1000")
+    image = build_image("windlass-test/user", "USER 1000:1000")
     spec = replace(docker.shell("id -u"), image=image)
     assert play(docker, spec, profile=Profile.RESTRICTED)[1]["stdout"] == b"1000\n"
 
