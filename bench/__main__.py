@@ -1,0 +1,42 @@
+"""Run the benchmarks and print a table: `python -m bench [NAME ...] [--quick]`."""
+
+import argparse
+import asyncio
+import time
+
+from bench import api, backlog, containers, jobs, memory
+from bench.cluster import cluster
+from bench.report import Row, machine, table
+
+MEASURES = {
+    "noop": jobs.noop,
+    "latency": jobs.latency,
+    "submit": api.submit,
+    "batch": api.batch,
+    "memory": memory.idle,
+    "containers": containers.rate,
+    "backlog": backlog.rate,
+}
+
+
+def main() -> None:
+    """Each measure gets a fresh cluster."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*MEASURES, []], help="which measures; default all")
+    parser.add_argument("--quick", action="store_true", help="smaller counts, rougher figures")
+    asked = parser.parse_args()
+    print(machine())
+    rows: list[Row] = []
+    for name in asked.names or MEASURES:
+        began = time.monotonic()
+        with cluster() as (port, supervisor):
+            found = asyncio.run(MEASURES[name](port, supervisor, asked.quick))
+        rows += found
+        for row in found:
+            print(f"  {row.what}: {row.value}   [{time.monotonic() - began:.0f} s]", flush=True)
+    print()
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
