@@ -66,9 +66,10 @@ ordered AS (
 ),
 cleared AS (
     DELETE FROM outbox WHERE id IN (SELECT value::bigint FROM json_array_elements_text((SELECT d -> 'sent' FROM doc)))
+        AND (%(term)s::bigint IS NULL OR EXISTS (SELECT FROM fence))
 )
 SELECT (SELECT array_agg(id) FROM moved), (SELECT array_agg(id) FROM ordered),
-       (SELECT max(term) FROM leases WHERE name = 'leader'), extract(epoch FROM now())::float8
+       (SELECT term FROM fence), extract(epoch FROM now())::float8
 """
 
 
@@ -88,9 +89,9 @@ async def apply(conn: Conn, steps: Sequence[Step], *, term: int | None, sent: Se
         cursor = await conn.execute(APPLY, {"doc": doc, "term": term})
         row = await cursor.fetchone()
     assert row is not None
-    moved, outbox, current, now = row
-    if term is not None and current != term:
-        raise Fenced(f"wrote with term {term}, the leader's is {current}: nothing was written")
+    moved, outbox, fence, now = row
+    if fence != term:
+        raise Fenced(f"term {term} is over: nothing was written")
     return Applied(frozenset(moved or ()), tuple(outbox or ()), now)
 
 
@@ -142,7 +143,7 @@ def _attempt_row(task: Task, attempt: Attempt) -> dict[str, Any]:
         "stop_sent_at": attempt.stop_sent_at,
         "cause": attempt.cause,
         "exit_code": attempt.exit_code,
-        "message": attempt.message.replace("\x00", ""),
+        "message": attempt.message,
     }
 
 
