@@ -8,6 +8,7 @@ read then, for the kernel tells it to the parent alone; its end is reported as l
 import asyncio
 import contextlib
 import ctypes
+import functools
 import os
 import resource
 import shutil
@@ -96,11 +97,10 @@ class ProcessDriver:
         try:
             # posix_spawn has no working directory: ours is lent for the call, which nothing else can interleave.
             os.chdir(spec.workdir or slot.path("work"))
-            program = argv[0] if "/" in argv[0] else shutil.which(argv[0], path=env.get("PATH", os.defpath))
-            if program is None:
-                raise FileNotFoundError(2, f"command not found: {argv[0]}")
+            program = argv[0] if "/" in argv[0] else _which(argv[0], env.get("PATH", os.defpath))
             pid = os.posix_spawn(program, argv, env, file_actions=actions, setsid=True, setsigdef=_RESET)
         except OSError as error:
+            _which.cache_clear()
             what = str(error.strerror) if argv[0] in str(error.strerror) else f"{argv[0]}: {error.strerror}"
             raise DriverFault(Cause.START_FAILED, what) from error
         except ValueError as error:
@@ -187,6 +187,15 @@ class ProcessDriver:
         running = {attempt_id: Survivor(attempt_id, fence, True) for attempt_id, fence, _ in _scan(self._node)}
         ended = [Survivor(attempt_id, 0, False) for attempt_id in self._used if attempt_id not in running]
         return [*running.values(), *ended]
+
+
+@functools.lru_cache(maxsize=256)
+def _which(name: str, path: str) -> str:
+    """Where a command is. Raises FileNotFoundError, which is not remembered."""
+    found = shutil.which(name, path=path)
+    if found is None:
+        raise FileNotFoundError(2, f"command not found: {name}")
+    return found
 
 
 def _identity(ticket: Ticket, node_id: str) -> dict[str, str]:

@@ -1,51 +1,69 @@
 """Dispatch: look at the heads of the line, plan, write the placements, let the nodes know."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from windlass.core.attempt import step
 from windlass.core.events import Placed
-from windlass.core.ids import ATTEMPT, AttemptId
+from windlass.core.ids import ATTEMPT, AttemptId, NodeId
 from windlass.core.placement.plan import Plan, plan
-from windlass.core.placement.snapshot import Snapshot
+from windlass.core.placement.snapshot import NOTHING, Node, Room, Snapshot
+from windlass.core.states import NodeState
 from windlass.core.task import Step
 from windlass.mint import new_id
+from windlass.scheduler import ingest
 from windlass.scheduler.desk import Desk
+from windlass.scheduler.ingest import Moves
 from windlass.scheduler.line import AHEAD, FEW_SHAPES
 from windlass.store import tasks
 
 BATCH = 256
 
 
-async def run_once(desk: Desk) -> int:
-    """Place what can be placed; returns how many were. Costs O(shapes + nodes + placements), whatever waits behind."""
-    picture, line = desk.picture, desk.line
-    if line.fresh and not line.heads and not line.cut:
-        return 0
-    room = _room(desk)
-    if room is None or (line.fresh and not any(room.values())):
-        return 0
-    if not line.fresh or not line.covers(room):
-        await _read(desk, room)
-    snapshot = Snapshot(picture.fleet(), picture.shapes, line.pending())
-    made = plan(snapshot, picture.now(), policy=desk.rules.policy, reserve_after_s=desk.rules.reserve_after_s)
-    steps, texts = _steps(desk, made)
+async def run_once(desk: Desk, ends: Moves | None = None) -> int:
+    """Place what can be placed; returns how many were. Costs O(shapes + nodes + placements), whatever waits behind.
+
+    With `ends`, what ended and what takes its place are one write. The room of an attempt whose end is being written
+    counts as free: its node gave it back before it reported."""
+    freed = desk.picture.room_of(ends.freed()) if ends else {}
+    placements, texts = await _placements(desk, freed)
+    steps = [*(ends.steps.values() if ends else ()), *placements]
     if not steps:
         return 0
+    if ends is not None:
+        texts.update(ends.texts)
     left = await desk.write(steps, texts)
-    if left:
-        line.clear()
-    return len(steps) - len(left)
+    if ends is not None:
+        await ingest.advance(desk, ingest.behind(desk, ends, left))
+    missed = len({step.task.id for step in left} & {step.task.id for step in placements})
+    if missed:
+        desk.line.clear()
+    return len(placements) - missed
 
 
-def _room(desk: Desk) -> dict[int, int] | None:
+async def _placements(desk: Desk, freed: Mapping[NodeId, Room]) -> tuple[list[Step], dict[str, str]]:
+    picture, line = desk.picture, desk.line
+    nothing: tuple[list[Step], dict[str, str]] = [], {}
+    if line.fresh and not line.heads and not line.cut:
+        return nothing
+    fleet = picture.fleet(freed)
+    room = _room(desk, fleet)
+    if room is None or (line.fresh and not any(room.values())):
+        return nothing
+    if not line.fresh or not line.covers(room):
+        await _read(desk, room)
+    snapshot = Snapshot(fleet, picture.shapes, line.pending())
+    made = plan(snapshot, picture.now(), policy=desk.rules.policy, reserve_after_s=desk.rules.reserve_after_s)
+    return _steps(desk, made)
+
+
+def _room(desk: Desk, fleet: Sequence[Node]) -> dict[int, int] | None:
     """How many of each known shape there could be room for at most; None when no node takes work."""
-    picture = desk.picture
-    free = picture.free()
+    free = sum((n.free for n in fleet if n.state is NodeState.READY and not n.cordoned), NOTHING)
     if free.millis <= 0 or free.memory <= 0:
         return None
     return {
         number: min(free.millis // shape.need.millis, free.memory // shape.need.memory, BATCH)
-        for number, shape in picture.shapes.items()
+        for number, shape in desk.picture.shapes.items()
     }
 
 

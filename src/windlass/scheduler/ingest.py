@@ -4,14 +4,16 @@ Reports of one attempt that arrive together are folded into one step. A report o
 is looked up in the ledger; one the ledger holds as ended, or not at all, changes nothing and is answered with Forget.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import structlog
 
 from windlass.core import events
 from windlass.core.attempt import fold, step
 from windlass.core.events import AttemptEvent, Ignored
-from windlass.core.ids import AttemptId, TaskId
+from windlass.core.ids import AttemptId, NodeId, TaskId
 from windlass.core.task import Step
 from windlass.scheduler.desk import Desk
 from windlass.store import tasks
@@ -24,39 +26,69 @@ AttemptReport = wire.Prepared | wire.Started | wire.Exited | wire.Refused
 _ROUNDS = 3
 
 
-async def run_once(desk: Desk, reports: Sequence[AttemptReport]) -> int:
-    """Apply reports; returns how many attempts moved."""
-    now = desk.picture.now()
-    return await advance(desk, [(r.attempt_id, _event(r, now), r) for r in reports])
-
-
 Fact = tuple[AttemptId, AttemptEvent, AttemptReport | None]
 
 
-async def advance(desk: Desk, facts: Sequence[Fact]) -> int:
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """Steps that facts ask for, at most one per task, not yet written; `texts` are specs by task id."""
+
+    facts: Sequence[Fact]
+    steps: Mapping[TaskId, Step]
+    texts: Mapping[str, str]
+
+    def freed(self) -> dict[NodeId, list[AttemptId]]:
+        """The attempts that end with these steps, by node."""
+        ended: dict[NodeId, list[AttemptId]] = defaultdict(list)
+        for one in self.steps.values():
+            if one.attempt is not None and one.attempt.state.terminal:
+                ended[one.attempt.node_id].append(one.attempt.id)
+        return ended
+
+
+async def run_once(desk: Desk, reports: Sequence[AttemptReport]) -> int:
+    """Apply reports; returns how many attempts moved."""
+    return await advance(desk, facts(desk, reports))
+
+
+def facts(desk: Desk, reports: Sequence[AttemptReport]) -> list[Fact]:
+    """What reports say, in database seconds."""
+    now = desk.picture.now()
+    return [(r.attempt_id, _event(r, now), r) for r in reports]
+
+
+async def moves(desk: Desk, told: Sequence[Fact]) -> Moves:
+    """The steps these facts ask for."""
+    known = await _known(desk, told)
+    texts: dict[str, str] = {live.task.id: live.spec_text for live in known.values()}
+    return Moves(told, _steps(desk, told, known), texts)
+
+
+async def advance(desk: Desk, told: Sequence[Fact]) -> int:
     """Move attempts by facts, those of workers and the leader's own findings (no report) alike."""
     moved = 0
     for _ in range(_ROUNDS):
-        if not facts:
+        asked = await moves(desk, told)
+        if not asked.steps:
             break
-        known = await _known(desk, facts)
-        steps = _steps(desk, facts, known)
-        if not steps:
-            break
-        texts: dict[str, str] = {live.task.id: live.spec_text for live in known.values()}
-        left = await desk.write(list(steps.values()), texts)
-        moved += len(steps) - len(left)
-        behind = {s.attempt.id for s in left if s.attempt is not None}
-        for attempt_id in behind:
-            desk.picture.drop(attempt_id)
-        facts = [fact for fact in facts if fact[0] in behind]
+        left = await desk.write(list(asked.steps.values()), asked.texts)
+        moved += len(asked.steps) - len(left)
+        told = behind(desk, asked, left)
     return moved
 
 
-async def _known(desk: Desk, facts: Sequence[Fact]) -> dict[AttemptId, Live]:
+def behind(desk: Desk, asked: Moves, left: Sequence[Step]) -> list[Fact]:
+    """The facts whose rows something else moved first; what was known of those is dropped, to be read again."""
+    stale = {s.attempt.id for s in left if s.attempt is not None and s.task.id in asked.steps}
+    for attempt_id in stale:
+        desk.picture.drop(attempt_id)
+    return [fact for fact in asked.facts if fact[0] in stale]
+
+
+async def _known(desk: Desk, told: Sequence[Fact]) -> dict[AttemptId, Live]:
     live = desk.picture.live
-    known = {attempt_id: live[attempt_id] for attempt_id, _, _ in facts if attempt_id in live}
-    missing = list({attempt_id for attempt_id, _, _ in facts} - known.keys())
+    known = {attempt_id: live[attempt_id] for attempt_id, _, _ in told if attempt_id in live}
+    missing = list({attempt_id for attempt_id, _, _ in told} - known.keys())
     if missing:
         found = await tasks.by_attempt(desk.conn, missing)
         for one in found.values():
@@ -65,10 +97,10 @@ async def _known(desk: Desk, facts: Sequence[Fact]) -> dict[AttemptId, Live]:
     return known
 
 
-def _steps(desk: Desk, facts: Sequence[Fact], known: dict[AttemptId, Live]) -> dict[TaskId, Step]:
+def _steps(desk: Desk, told: Sequence[Fact], known: dict[AttemptId, Live]) -> dict[TaskId, Step]:
     now = desk.picture.now()
     steps: dict[TaskId, Step] = {}
-    for attempt_id, event, report in facts:
+    for attempt_id, event, report in told:
         live = known.get(attempt_id)
         if live is None or live.attempt is None:
             _ignored(desk, report, "the ledger does not know it")

@@ -3,9 +3,9 @@
 While it leads, one coroutine does, in turn:
 1. read: reports and bells from the stream, waiting at most until something falls due;
 2. hear: nodes that come and live (watch);
-3. ingest: reports become steps, one write;
-4. expire: time limits and ends of backoff;
-5. dispatch: plan and place, one write;
+3. expire: time limits and ends of backoff;
+4. ingest: reports become steps;
+5. dispatch: plan and place; one write for what ended and what takes its place;
 6. flush: commands, news and receipts, one round trip.
 Once a second it also sweeps: outbox rows nobody sent, silent nodes, jobs past their ttl.
 """
@@ -80,17 +80,17 @@ async def _cycle(desk: Desk) -> None:
     while True:
         messages = await _read(desk, watch, swept)
         await watch.hear(desk, [m for m in messages if isinstance(m, wire.Hello | wire.Beat)])
-        reports = [m for m in messages if isinstance(m, ingest.AttemptReport)]
-        if reports:
-            await ingest.run_once(desk, reports)
         await _bells(desk, [m for m in messages if isinstance(m, wire.Bell)])
         if desk.picture.now() >= desk.picture.next_due:
             await expire.run_once(desk)
         if time.monotonic() - swept >= SWEEP_S:
             swept = time.monotonic()
             await _sweep(desk, watch)
-        while await dispatch.run_once(desk):
+        reports = [m for m in messages if isinstance(m, ingest.AttemptReport)]
+        ends = await ingest.moves(desk, ingest.facts(desk, reports)) if reports else None
+        while await dispatch.run_once(desk, ends):
             await desk.flush()
+            ends = None
         await desk.flush()
 
 

@@ -5,12 +5,11 @@ The ledger decides; the picture saves asking. It changes only in `settle`, with 
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from windlass.core.ids import AttemptId, NodeId
 from windlass.core.placement.snapshot import NOTHING, Node, Room, Shape
-from windlass.core.states import NodeState
 from windlass.core.task import Step, wake_at
 from windlass.store.tasks import Live
 
@@ -87,14 +86,16 @@ class Picture:
             self.by_node[node_id].discard(attempt_id)
             self.used[node_id] = self.used[node_id] - self.shapes[one.task.shape].need
 
-    def fleet(self) -> list[Node]:
-        """The nodes with what is reserved on them."""
-        return [replace(node, used=self.used.get(node.id, NOTHING)) for node in self.nodes.values()]
+    def fleet(self, freed: Mapping[NodeId, Room]) -> list[Node]:
+        """The nodes with what is reserved on them, less what is being given back."""
+        return [
+            replace(node, used=self.used.get(node.id, NOTHING) - freed.get(node.id, NOTHING))
+            for node in self.nodes.values()
+        ]
 
-    def free(self) -> Room:
-        """All that is free on nodes that take work, summed: a bound on what may be placed."""
-        total = NOTHING
-        for node in self.fleet():
-            if node.state is NodeState.READY and not node.cordoned:
-                total += node.free
-        return total
+    def room_of(self, attempts: Mapping[NodeId, Iterable[AttemptId]]) -> dict[NodeId, Room]:
+        """What these live attempts reserve, by node."""
+        return {
+            node_id: sum((self.shapes[self.live[a].task.shape].need for a in ids if a in self.live), NOTHING)
+            for node_id, ids in attempts.items()
+        }

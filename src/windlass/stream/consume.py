@@ -87,12 +87,13 @@ class NewsReader(Generic[T]):
     async def read(self, block_s: float) -> Sequence[T]:
         """The next messages, or none after block_s seconds. Raises StreamDown."""
         try:
-            if self._from is None:
+            place = self._from
+            if place is None:
                 last: Any = await self._redis.xrevrange(self._key, count=1)
-                self._from = last[0][0] if last else b"0-0"
+                place = self._from = last[0][0] if last else b"0-0"
             block = max(1, int(block_s * 1000))
             command = ("XREAD", "COUNT", 1000, "BLOCK", block, "STREAMS", self._key)
-            entries = await _entries(self._redis, self._key, *command, self._from)
+            entries = await _entries(self._redis, self._key, *command, place)
         except (RedisError, OSError, TimeoutError) as error:
             self._from = None
             raise StreamDown(f"Redis does not answer: {error or type(error).__name__}") from error

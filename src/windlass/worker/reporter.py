@@ -31,6 +31,7 @@ class Reporter:
         self._producer, self._node = producer, node_id
         self._begun: dict[AttemptId, float | None] = {}  # None: prepared only
         self._others: list[wire.Report] = []
+        self._receipts: list[Receipt] = []
         self._ends: dict[AttemptId, Ended] = {}
         self._some = asyncio.Event()
         self._urgent = asyncio.Event()
@@ -42,9 +43,10 @@ class Reporter:
         self._others.append(report)
         self._ring(urgent=True)
 
-    async def receipt(self, receipt: Receipt) -> None:
-        """Let go of commands that were taken up. Raises StreamDown."""
-        await self._producer.send(read=receipt)
+    def receipt(self, receipt: Receipt) -> None:
+        """Let go of commands that were taken up, with whatever is sent next."""
+        self._receipts.append(receipt)
+        self._ring(urgent=False)
 
     def prepared(self, attempt_id: AttemptId) -> None:
         self._begun[attempt_id] = None
@@ -92,10 +94,11 @@ class Reporter:
                 wire.Prepared(self._node, attempt_id) if at is None else wire.Started(self._node, attempt_id, now - at)
             )
         messages += [exited(self._node, attempt_id, ended, now) for attempt_id, ended in ends.items()]
-        if not messages:
+        receipts, self._receipts = self._receipts, []
+        if not messages and not receipts:
             return
         try:
-            await self._producer.report(messages)
+            await self._producer.send(reports=messages, read=_joined(receipts))
         except StreamDown as error:
             log.warning("report_waits", error=str(error), waiting=len(messages))
             self._begun = begun | self._begun
@@ -105,6 +108,13 @@ class Reporter:
             self._ring(urgent=True)
         else:
             self.sent_at.update(dict.fromkeys(ends, now))
+
+
+def _joined(receipts: list[Receipt]) -> Receipt | None:
+    if not receipts:
+        return None
+    first = receipts[0]
+    return Receipt(first.key, first.group, [entry for receipt in receipts for entry in receipt.ids])
 
 
 def exited(node_id: NodeId, attempt_id: AttemptId, ended: Ended, now: float) -> wire.Exited | wire.Refused:

@@ -64,8 +64,13 @@ class Run:
         await self._finish(ended or await self._see_through(resume=False))
 
     async def adopted(self) -> None:
-        """Go on with one that a former agent began."""
+        """Go on with one that a former agent began; one that was only created is started now."""
         self._running = True
+        try:
+            await self._driver.start(self.ticket)
+        except DriverFault as fault:
+            await self._finish(self._end(fault.cause, fault.message))
+            return
         self._started_at = self._received_at
         self._bench.reporter.started(self.ticket.attempt_id, self._started_at)
         await self._finish(await self._see_through(resume=True))

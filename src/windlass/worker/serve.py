@@ -169,7 +169,7 @@ async def _obey(agent: Agent, reader: GroupReader[wire.Command], bench: Bench) -
             commands = await reader.read(READ_S)
             if commands:
                 agent.obey(commands)
-                await bench.reporter.receipt(reader.receipt())
+                bench.reporter.receipt(reader.receipt())
         except StreamDown as error:
             log.warning("commands_wait", error=str(error))
             await asyncio.sleep(RETRY_S)
