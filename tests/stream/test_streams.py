@@ -120,6 +120,13 @@ FORGED = [
     {FIELD: b'[{"type": "beat"}]'},
     {FIELD: b'[{"type": "exited", "node_id": "n", "attempt_id": "a", "cause": "no such cause"}]'},
     {FIELD: b'[{"type": "started", "node_id": "n", "attempt_id": "a", "ago": "long"}]'},
+    {FIELD: b'[{"type": "started", "node_id": "n", "attempt_id": "a", "ago": 1e300}]'},
+    {FIELD: b'[{"type": "exited", "node_id": "n", "attempt_id": "a", "exit_code": 2147483648}]'},
+    {FIELD: b'[{"type": "exited", "node_id": "n", "attempt_id": "a", "started_ago": -1e300}]'},
+    {
+        FIELD: b'[{"type": "hello", "node_id": "n", "name": "n", "millis": 2147483648, "memory": 1, "drivers": [],'
+        b' "version": ""}]'
+    },
 ]
 
 

@@ -5,14 +5,17 @@ Moments travel as ages: `ago` is how many seconds before sending it happened, by
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from windlass.core.ids import AttemptId, JobId, NodeId
 from windlass.core.spec import JobSpec
 from windlass.core.states import Cause
+
+#: Bounds are those of the ledger's columns: a message it could not write down is not read.
+Ago = Annotated[float, Meta(ge=-(10**9), le=10**9)]
 
 
 class Message(Struct, frozen=True, tag_field="type", omit_defaults=True):
@@ -70,8 +73,8 @@ class Hello(Message, frozen=True, tag="hello"):
 
     node_id: NodeId
     name: str
-    millis: int
-    memory: int
+    millis: Annotated[int, Meta(ge=0, lt=2**31)]
+    memory: Annotated[int, Meta(ge=0, le=2**60)]
     drivers: tuple[str, ...]
     version: str
     labels: Mapping[str, str] = {}
@@ -93,7 +96,7 @@ class Prepared(Message, frozen=True, tag="prepared"):
 class Started(Message, frozen=True, tag="started"):
     node_id: NodeId
     attempt_id: AttemptId
-    ago: float = 0.0
+    ago: Ago = 0.0
 
 
 class Exited(Message, frozen=True, tag="exited"):
@@ -101,11 +104,11 @@ class Exited(Message, frozen=True, tag="exited"):
 
     node_id: NodeId
     attempt_id: AttemptId
-    ago: float = 0.0
+    ago: Ago = 0.0
     cause: Cause | None = None
-    exit_code: int | None = None
+    exit_code: Annotated[int, Meta(ge=-(2**31), lt=2**31)] | None = None
     message: str = ""
-    started_ago: float | None = None
+    started_ago: Ago | None = None
 
 
 class Refused(Message, frozen=True, tag="refused"):
