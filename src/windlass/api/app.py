@@ -97,9 +97,8 @@ async def _keep_nodes(services: Services) -> None:
         await asyncio.sleep(NODES_EVERY_S)
 
 
-async def serve(settings: Settings, stop: asyncio.Event) -> None:
-    """One API process, until stop is set."""
-    app = make_app(settings)
+def make_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
+    """The HTTP server around the application, not yet listening."""
     config = uvicorn.Config(
         app,
         host=settings.api.host,
@@ -112,7 +111,13 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         limit_concurrency=2000,
         backlog=1024,
     )
-    server = _Server(config)
+    return _Server(config)
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """One API process, until stop is set."""
+    app = make_app(settings)
+    server = make_server(app, settings)
     running = asyncio.create_task(server.serve())
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)

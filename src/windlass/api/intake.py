@@ -4,15 +4,16 @@ cost is divided among them; a lone one goes at once. Nobody hears yes before the
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import psycopg
 import structlog
 
+from windlass import crash
 from windlass.core.ids import JobId
-from windlass.errors import IdempotencyMismatch
+from windlass.errors import IdempotencyMismatch, Unavailable
 from windlass.store import jobs
 from windlass.store.db import Pool, borrow
 from windlass.store.jobs import NewJob
@@ -35,7 +36,7 @@ class Accepted:
     created_at: datetime | None
 
 
-Result = Accepted | IdempotencyMismatch
+Result = Accepted | IdempotencyMismatch | Unavailable
 
 
 class Intake:
@@ -83,6 +84,7 @@ class Intake:
                 accepted, at = await jobs.submit(conn, wanted, self._shapes)
                 keys = [job.key for job in wanted if job.key is not None and job.id not in accepted]
                 holders = await jobs.holders(conn, keys) if keys else {}
+                results = [[_result(job, accepted, at, holders) for job in mine] for mine, _ in batch]
         except Exception as error:
             if isinstance(error, psycopg.DataError) and len(batch) > 1:
                 for one in batch:  # one of them is at fault: let each stand for itself
@@ -91,13 +93,9 @@ class Intake:
                 _fail(batch, error)
             return
         self._ring(max(job.spec.priority for job in wanted))
-        for mine, done in batch:
-            results = [
-                Accepted(job.id, at) if job.id in accepted else _replayed(job, holders.get(job.key or ""))
-                for job in mine
-            ]
+        for (_, done), answer in zip(batch, results, strict=True):
             if not done.done():
-                done.set_result(results)
+                done.set_result(answer)
 
     def _ring(self, priority: int) -> None:
         """Let the leader know, without making anybody wait for it."""
@@ -125,9 +123,12 @@ def _fail(batch: list[tuple[Sequence[NewJob], "asyncio.Future[list[Result]]"]], 
             done.set_exception(error)
 
 
-def _replayed(job: NewJob, holder: jobs.KeyHolder | None) -> Result:
-    assert job.key is not None, "only a job with a key is left out"
-    assert holder is not None, "and only when another has it"
+def _result(job: NewJob, accepted: frozenset[JobId], at: datetime, holders: Mapping[str, jobs.KeyHolder]) -> Result:
+    if job.id in accepted:
+        return Accepted(job.id, at)
+    holder = holders.get(job.key or "")
+    if holder is None:
+        return Unavailable(f"the job of Idempotency-Key {job.key!r} was deleted at this moment; try again")
     if holder.fingerprint != job.fingerprint:
-        return IdempotencyMismatch(job.key, holder.id)
+        return IdempotencyMismatch(job.key or "", holder.id)
     return Accepted(holder.id, None)

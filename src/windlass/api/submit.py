@@ -149,7 +149,8 @@ async def submit_jobs(request: Request, services: Means, key: Key = None) -> Res
     valid: list[NewJob] = []
     for i, raw in enumerate(wanted):
         try:
-            valid.append(new_job(checked(raw, services), None if key is None else f"{key}/{i}"))
+            # no header can hold the separator, so no single job's key is taken for one of a batch's
+            valid.append(new_job(checked(raw, services), None if key is None else f"{key}\x1f{i}"))
             results.append({})
         except SpecError as error:
             results.append({"error": problems.of(error)})

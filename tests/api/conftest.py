@@ -1,0 +1,14 @@
+"""An API of each test's own, on a fresh ledger."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.api.serving import Api, serving, settings_for
+
+
+@pytest.fixture
+async def api(database_url: str, redis_url: str, anyio_backend: str) -> AsyncIterator[Api]:
+    """The real application, serving on loopback."""
+    async with serving(settings_for(database_url, redis_url)) as served:
+        yield served
