@@ -3,9 +3,10 @@
 import os
 import shutil
 import subprocess
+import tempfile
 import threading
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import host_image
 
@@ -43,12 +44,18 @@ class Images:
 
     def _from_host(self) -> str | None:
         tag = f"windlass-demo/base:{os.getpid()}"
-        try:
-            host_image.make(tag)
-        except (host_image.NoHostImage, OSError) as error:
-            print(f"  No {PUBLIC} can be had, and none made here ({error}): the same work runs as plain processes.")
-            return None
         self._made.append(tag)
+        with tempfile.TemporaryFile() as root:
+            try:
+                host_image.pack(root)
+            except host_image.NoHostImage as error:
+                print(f"  No {PUBLIC} can be had, and none made here ({error}): the same work runs as plain processes.")
+                return None
+            root.seek(0)
+            code, words = _finished(["docker", "import", "--change", "ENV PATH=/usr/local/bin", "-", tag], root)
+        if code:
+            print(f"  No {PUBLIC} can be had, and none made here ({words}): the same work runs as plain processes.")
+            return None
         print(f"  No {PUBLIC} can be had: an image made of this machine's own Python stands in for it.", flush=True)
         return tag
 
@@ -57,12 +64,11 @@ class Images:
         tag = f"windlass-demo/delivery:{os.getpid()}"
         order = ["docker", "build", "--quiet", "--build-arg", f"BASE={base}", "--tag", tag]
         order.append(str(self._examples / "delivery"))
-        done = subprocess.run(order, capture_output=True, text=True, timeout=PULL_S, check=False)
-        if done.returncode:
-            said = done.stderr.strip().splitlines() or ["nothing"]
-            print(f"  The application image can't be built ({said[-1]}): that example runs as a process.", flush=True)
-            return
         self._made.append(tag)
+        code, words = _finished(order)
+        if code:
+            print(f"  The application image can't be built ({words}): that example runs as a process.", flush=True)
+            return
         self._names["windlass-example/delivery"] = tag
 
     def remove(self) -> list[str]:
@@ -70,7 +76,7 @@ class Images:
         faults: list[str] = []
         for tag in reversed(self._made):
             done = subprocess.run(["docker", "rmi", tag], capture_output=True, text=True, check=False)
-            if done.returncode:
+            if done.returncode and _local(tag):
                 faults.append(f"left behind: image {tag}: {done.stderr.strip()}")
         self._made.clear()
         return faults
@@ -79,6 +85,18 @@ class Images:
 def _local(image: str) -> bool:
     order = ["docker", "image", "inspect", image]
     return subprocess.run(order, capture_output=True, check=False).returncode == 0
+
+
+def _finished(order: list[str], stdin: IO[bytes] | int = subprocess.DEVNULL) -> tuple[int, str]:
+    """Exit code and last words of a command that is seen to its end even when the demo is interrupted: what it makes
+    must be there, or not be there, when it comes to removing it."""
+    out = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(order, stdin=stdin, text=True, start_new_session=True, **out) as process:
+        try:
+            words = process.communicate()[0]
+        finally:
+            process.wait()
+    return process.returncode, (words.strip().splitlines() or ["no word of why"])[-1]
 
 
 def _pulled(image: str) -> bool:

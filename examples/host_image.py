@@ -13,6 +13,7 @@ import sys
 import sysconfig
 import tarfile
 from pathlib import Path
+from typing import BinaryIO
 
 TOOLS = ("sh", "awk", "cat", "date", "echo", "env", "grep", "head", "ls", "sed", "seq", "sleep", "sort", "tail", "wc")
 #: Parts of the standard library that no example needs and that would make up most of the image.
@@ -24,28 +25,23 @@ class NoHostImage(Exception):
     """No image can be made of this machine's files, and why."""
 
 
-def make(tag: str) -> None:
-    """Make the image under this tag. Raises NoHostImage."""
+def pack(file: BinaryIO) -> None:
+    """Write the image's file system to the file as a tar, for `docker import`; PATH in it is /usr/local/bin.
+
+    Raises NoHostImage.
+    """
     python = Path(sys._base_executable).resolve()  # the one behind a virtual environment
     stdlib = Path(sysconfig.get_path("stdlib"))
     tools = {f"/usr/local/bin/{name}": found for name in TOOLS if (found := shutil.which(name))}
     if not {"/usr/local/bin/sh", "/usr/local/bin/awk"} <= tools.keys():
         raise NoHostImage("there is no sh or no awk here")
-    extensions = [stdlib / "lib-dynload" / name for name in os.listdir(stdlib / "lib-dynload")]
-    libraries = _libraries([str(python), *map(str, extensions), *tools.values()])
-    order = ["docker", "import", "--change", "ENV PATH=/usr/local/bin", "-", tag]
-    with subprocess.Popen(order, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as docker:
-        assert docker.stdin is not None
-        assert docker.stderr is not None
-        try:
-            with tarfile.open(fileobj=docker.stdin, mode="w|", dereference=True) as tar:
-                _fill(tar, python, stdlib, tools, libraries)
-            docker.stdin.close()
-        except BrokenPipeError:
-            pass
-        said = docker.stderr.read().decode(errors="replace").strip()
-    if docker.returncode:
-        raise NoHostImage(f"`docker import` says: {said.splitlines()[-1] if said else docker.returncode}")
+    try:
+        extensions = [str(path) for path in (stdlib / "lib-dynload").iterdir()]
+        libraries = _libraries([str(python), *extensions, *tools.values()])
+        with tarfile.open(fileobj=file, mode="w", dereference=True) as tar:
+            _fill(tar, python, stdlib, tools, libraries)
+    except OSError as error:
+        raise NoHostImage(str(error)) from error
 
 
 def _fill(tar: tarfile.TarFile, python: Path, stdlib: Path, tools: dict[str, str], libraries: set[str]) -> None:
@@ -79,10 +75,7 @@ def _open_to_all(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
 
 def _libraries(programs: list[str]) -> set[str]:
     """Paths of all shared libraries these programs load, the loader itself among them."""
-    try:
-        told = subprocess.run(["ldd", *programs], capture_output=True, text=True, check=False).stdout
-    except OSError as error:
-        raise NoHostImage(f"ldd can't be run: {error.strerror}") from error
+    told = subprocess.run(["ldd", *programs], capture_output=True, text=True, check=False).stdout
     found = {path for path in re.findall(r"(?:=> |^\s)(/\S+) \(0x", told, re.MULTILINE) if os.path.exists(path)}
     if not any("ld-" in os.path.basename(path) or "ld64" in path for path in found):
         raise NoHostImage("ldd does not name the libraries of this machine's programs")
