@@ -109,7 +109,9 @@ def _steps(desk: Desk, told: Sequence[Fact], known: dict[AttemptId, Live]) -> di
             log.warning("report_from_wrong_node", attempt_id=attempt_id, node_id=report.node_id)
             continue
         before = steps.get(live.task.id)
-        task, attempt = (before.task, before.attempt) if before else (live.task, live.attempt)
+        task, attempt = (before.task if before else live.task), live.attempt
+        if before and before.attempt and before.attempt.id == attempt_id:  # not of an earlier attempt of this task
+            attempt = before.attempt
         result = step(task, attempt, event, now)
         if isinstance(result, Ignored):
             _ignored(desk, report, result.reason)
