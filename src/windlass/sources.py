@@ -17,13 +17,14 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import fields
 
+from windlass import crash
 from windlass.core.quantity import parse_cpu, parse_size
 from windlass.errors import SettingsError
 from windlass.settings import Api, Database, Log, Redis, Scheduler, Settings, Worker, masked
 
 PREFIX = "WINDLASS_"
-#: Variables the client reads; a server leaves them alone.
-CLIENT_VARIABLES = frozenset({"WINDLASS_URL", "WINDLASS_TOKEN", "WINDLASS_CONFIG"})
+#: Variables read elsewhere: by the client, and by tests of crashes. They set nothing.
+CLIENT_VARIABLES = frozenset({"WINDLASS_URL", "WINDLASS_TOKEN", "WINDLASS_CONFIG", crash.VARIABLE})
 
 
 class _Value(NamedTuple):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import msgspec
 import structlog
 
+from windlass import crash
 from windlass.core.events import LaunchCommand
 from windlass.core.ids import AttemptId, JobId, NodeId
 from windlass.core.placement.scores import Policy
@@ -63,6 +64,7 @@ class Desk:
         not move, because something else moved them first. Raises Fenced, Unavailable."""
         sent = tuple(self.sent)
         applied = await apply(self.conn, steps, term=self.term, sent=sent)
+        crash.point("scheduler.committed")
         del self.sent[: len(sent)]
         self.picture.set_clock(applied.now)
         left: list[Step] = []
