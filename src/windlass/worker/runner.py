@@ -12,6 +12,7 @@ from pathlib import Path
 
 import structlog
 
+from windlass import crash
 from windlass.core.states import Cause
 from windlass.driver.base import Driver, DriverFault, EngineUnavailable, Outcome, Ticket
 from windlass.stream.wire import Launch
@@ -182,6 +183,7 @@ class Run:
         self._gone = True
         attempt_id, journal = self.ticket.attempt_id, self._bench.journal
         journal.ended(attempt_id, ended)
+        crash.point("worker.journalled")
         self._bench.reporter.ended(attempt_id, ended)
 
     async def clear(self) -> None:
