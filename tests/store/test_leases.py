@@ -39,9 +39,24 @@ async def test_resigning_lets_the_next_one_in_at_once(ledger: Ledger) -> None:
     assert await leases.take(ledger.conn, "b", 60) == term + 1
 
 
-async def test_the_bell_passes_on_when_its_session_ends(another: Connect) -> None:
-    first, second = await another(), await another()
-    assert await leases.hold_bell(first)
-    assert not await leases.hold_bell(second)
-    await first.close()
-    await wait_until(lambda: leases.hold_bell(second), "the bell")
+async def test_the_bell_falls_silent_when_its_session_ends(ledger: Ledger, another: Connect) -> None:
+    holder = await another()
+    term = await leases.take(holder, "a", 60)
+    assert term is not None
+    assert not await leases.silent(ledger.conn, term)
+    await holder.close()
+    await wait_until(lambda: leases.silent(ledger.conn, term), "the silence")
+    assert await leases.silent(ledger.conn, term), "looking does not take it"
+
+
+async def test_a_bell_is_of_its_term_only(ledger: Ledger, another: Connect) -> None:
+    """Who led before and lives on says nothing of who leads now."""
+    old, new = await another(), await another()
+    assert await leases.take(old, "old", 60) == 1
+    await leases.expire(ledger.conn, 1)
+    assert await leases.take(new, "new", 60) == 2
+    assert not await leases.silent(old, 2)
+    await leases.resign(new, "new", 2)
+    assert await leases.silent(old, 2)
+    assert await leases.take(ledger.conn, "without", 60, bell=False) == 3
+    assert await leases.silent(old, 3)

@@ -1,0 +1,181 @@
+"""Elect: one leads, and another soon after, however the first one ends."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests.builders import Ledger
+from tests.support import wait_until
+from windlass.errors import Fenced
+from windlass.scheduler.elect import Elector, Terms
+from windlass.store import leases
+from windlass.store.db import connect
+
+QUICK = Terms(ttl_s=1.5, renew_s=0.1, standby_s=0.05)
+SLOW_LEASE = Terms(ttl_s=60, renew_s=0.2, standby_s=0.05)
+
+
+@dataclass
+class Candidate:
+    """One elector in this process, and the terms its duties ran for."""
+
+    elector: Elector
+    terms: list[int]
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    task: "asyncio.Task[None] | None" = None
+    leading: bool = False
+
+    async def resign(self) -> None:
+        self.stop.set()
+        assert self.task is not None
+        await self.task
+
+
+Stand = Callable[..., Candidate]
+
+
+@pytest.fixture
+async def ledger(database_url: str) -> AsyncIterator[Ledger]:
+    conn = await connect(database_url, "test")
+    yield Ledger(conn)
+    await conn.close()
+
+
+@pytest.fixture
+async def stand(database_url: str) -> AsyncIterator[Stand]:
+    """Lets a candidate run for office until the test ends; `fails` is what its duties raise at once."""
+    async with AsyncExitStack() as stack:
+
+        def run(name: str, terms: Terms = QUICK, duties: Callable[[int], Awaitable[None]] | None = None) -> Candidate:
+            async def lead(term: int) -> None:
+                candidate.terms.append(term)
+                candidate.leading = True
+                try:
+                    await (duties(term) if duties else asyncio.Event().wait())
+                finally:
+                    candidate.leading = False
+
+            candidate = Candidate(Elector(database_url, name, terms, lead), [])
+            candidate.task = asyncio.create_task(candidate.elector.run(candidate.stop))
+            stack.push_async_callback(candidate.resign)
+            return candidate
+
+        yield run
+
+
+async def leads(candidate: Candidate) -> None:
+    await wait_until(lambda: candidate.leading, "a leader")
+
+
+async def session_of(ledger: Ledger, holder: Candidate) -> int:
+    conn = holder.elector._conn  # pyright: ignore
+    assert conn is not None
+    return conn.info.backend_pid
+
+
+async def test_one_leads_and_the_other_stands_by(stand: Stand, ledger: Ledger) -> None:
+    first = stand("a")
+    await leads(first)
+    second = stand("b")
+    since = await ledger.one("SELECT expires_at FROM leases")
+    await wait_until(lambda: later(ledger, since), "a renewal")
+    assert (first.terms, second.terms) == ([1], [])
+
+
+async def later(ledger: Ledger, moment: object) -> bool:
+    return await ledger.one("SELECT expires_at FROM leases") > moment
+
+
+async def test_a_planned_handover_is_quick(stand: Stand) -> None:
+    first = stand("a", SLOW_LEASE)
+    await leads(first)
+    second = stand("b", SLOW_LEASE)
+    began = time.monotonic()
+    await first.resign()
+    await leads(second)
+    assert time.monotonic() - began < 1.0
+    assert (first.terms, second.terms) == ([1], [2])
+
+
+async def test_a_dead_leaders_session_rings_the_bell(stand: Stand, ledger: Ledger, database_url: str) -> None:
+    """Long before its lease would lapse."""
+    dead = await connect(database_url, "elector")
+    assert await leases.take(dead, "dead", 60) == 1
+    heir = stand("heir", SLOW_LEASE)
+    await wait_until(lambda: heir.elector._conn, "the heir's first look")  # pyright: ignore
+    assert heir.terms == []
+    began = time.monotonic()
+    await ledger.one("SELECT pg_terminate_backend(%s)", dead.info.backend_pid)
+    await leads(heir)
+    assert time.monotonic() - began < 2.0
+    assert heir.terms == [2]
+    await dead.close()
+
+
+async def test_without_a_bell_the_lapse_decides(stand: Stand, ledger: Ledger) -> None:
+    await leases.take(ledger.conn, "silent", 1.0)
+    began = time.monotonic()
+    heir = stand("heir", Terms(1.5, 0.1, 0.05, bell=False))
+    await leads(heir)
+    assert 0.8 < time.monotonic() - began < 3.0
+    assert heir.terms == [2]
+
+
+async def test_a_leader_cut_off_from_the_ledger_stops_by_itself(stand: Stand, ledger: Ledger) -> None:
+    """Its session ends and it can't renew: it must not lead on while another does."""
+    first = stand("a")
+    await leads(first)
+    await ledger.one("SELECT pg_terminate_backend(%s)", await session_of(ledger, first))
+    second = stand("b")
+    await wait_until(lambda: first.terms[1:] or second.terms, "the next term")
+    await wait_until(lambda: first.leading + second.leading == 1, "one leader")
+    assert (first.terms[1:] or second.terms)[0] == 2
+
+
+async def test_a_leader_deposed_ends_its_duties(stand: Stand, ledger: Ledger) -> None:
+    first = stand("a")
+    await leads(first)
+    async with ledger.conn.transaction():
+        await leases.expire(ledger.conn, 1)
+        assert await leases.take(ledger.conn, "usurper", 60) == 2
+    await wait_until(lambda: not first.leading, "the end of the duties")
+    found = await leases.leader(ledger.conn)
+    assert found is not None
+    assert (found.holder, found.term, first.terms) == ("usurper", 2, [1])
+
+
+async def test_a_leader_that_hung_does_not_take_the_lease_back(stand: Stand, ledger: Ledger) -> None:
+    """Its session lives on, bell and all, while its lease lapses and another, quite alive, takes over."""
+    terms = Terms(ttl_s=1.0, renew_s=0.1, standby_s=0.05)
+    first = stand("hung", terms)
+    await leads(first)
+    stuck = asyncio.Event()
+    renewed = first.elector._renewed  # pyright: ignore
+
+    async def hang(term: int, within_s: float) -> bool:
+        await stuck.wait()
+        return await renewed(term, 5.0)
+
+    first.elector._renewed = hang  # pyright: ignore
+    second = stand("alive", terms)
+    await leads(second)
+    first.elector._renewed = renewed  # pyright: ignore
+    stuck.set()
+    await wait_until(lambda: not first.leading, "the end of the old duties")
+    until = time.monotonic() + 1.0
+    await wait_until(lambda: time.monotonic() > until or len(first.terms) > 1 or not second.leading, "a second's peace")
+    assert (first.terms, second.terms) == ([1], [2])
+
+
+async def test_duties_that_fail_give_the_lease_away(stand: Stand) -> None:
+    async def fenced(term: int) -> None:
+        raise Fenced(f"term {term} is over")
+
+    first = stand("a", SLOW_LEASE, fenced)
+    await wait_until(lambda: len(first.terms) > 1, "another try")
+    assert first.terms[:2] == [1, 2]
+    assert first.elector.term in (None, *first.terms)
