@@ -4,10 +4,10 @@ One attempt per beat, on a connection of its own:
 1. A leader renews. It trusts itself until `trusted_until`, counted from before the renewal was sent, on its own
    monotonic clock; past that moment it stops by itself, answer or no answer.
 2. A standby takes the lease if it has lapsed.
-3. The bell: each contender tries a session-level advisory lock. Whoever holds it knows that no other live session
-   does: a standby that gets it while another's lease still stands knows that holder's session is gone, and lets the
-   lease lapse at once instead of waiting it out. Behind a pooler in transaction mode the bell means nothing, and the
-   fence makes a false one harmless; `bell` switches it off.
+3. The bell: whoever takes a term holds a session-level advisory lock of that term's number. A standby that finds it
+   free while the lease still stands knows that the holder's session is gone, and lets the lease lapse at once instead
+   of waiting it out. Behind a pooler in transaction mode the bell means nothing, and the fence makes a false one
+   harmless; `bell` switches it off.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ class Elector:
     def __init__(self, database_url: str, holder: str, terms: Terms, lead: Callable[[int], Awaitable[None]]) -> None:
         self._url, self._holder, self._terms, self._lead = database_url, holder, terms, lead
         self._conn: Conn | None = None
-        self._bell = False
+        self._since = 0.0
         self.term: int | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -57,38 +57,37 @@ class Elector:
                     term = None
                 if term is not None:
                     await self._reign(term, stop)
-                elif not stop.is_set():
+                if not stop.is_set():
                     await _sleep(stop, self._terms.standby_s)
         finally:
             await self._close()
 
     async def _connection(self) -> Conn:
         if self._conn is None or self._conn.closed:
-            self._conn, self._bell = await connect(self._url, "elector"), False
+            self._conn = await connect(self._url, "elector")
         return self._conn
 
     async def _close(self) -> None:
         if self._conn is not None:
             with suppress(Exception):
                 await self._conn.close()
-            self._conn, self._bell = None, False
+            self._conn = None
 
     async def _stand(self) -> int | None:
         """One try for the lease: the term won, or None."""
         conn = await self._connection()
-        self._since = time.monotonic()
-        term = await leases.take(conn, self._holder, self._terms.ttl_s)
-        if not self._terms.bell:
-            return term
-        self._bell = self._bell or await leases.hold_bell(conn)
-        if term is None and self._bell:
+        term = await self._take(conn)
+        if term is None and self._terms.bell:
             current = await leases.leader(conn)
-            if current is not None and current.live:
+            if current is not None and current.live and await leases.silent(conn, current.term):
                 log.info("leader_session_gone", holder=current.holder, term=current.term)
                 await leases.expire(conn, current.term)
-                self._since = time.monotonic()
-                term = await leases.take(conn, self._holder, self._terms.ttl_s)
+                term = await self._take(conn)
         return term
+
+    async def _take(self, conn: Conn) -> int | None:
+        self._since = time.monotonic()
+        return await leases.take(conn, self._holder, self._terms.ttl_s, bell=self._terms.bell)
 
     async def _reign(self, term: int, stop: asyncio.Event) -> None:
         """Lead until the trust runs out, the lease is lost, the duties fail, or stop is set."""
@@ -131,9 +130,11 @@ class Elector:
             log.warning("duties_ended", term=term, error=str(error))
         except Exception:
             log.exception("duties_failed", term=term)
-        with suppress(Unavailable):
+        try:
             async with asyncio.timeout(2):
                 await leases.resign(await self._connection(), self._holder, term)
+        except (Unavailable, TimeoutError):
+            await self._close()
 
 
 async def _sleep(stop: asyncio.Event, seconds: float, *others: "asyncio.Future[None]") -> None:

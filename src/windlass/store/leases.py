@@ -4,14 +4,18 @@ from dataclasses import dataclass
 
 from windlass.store.db import Conn, unavailable
 
-#: Keeps the lease if it is ours by holder and term; otherwise takes it, with the next term, only once it has lapsed.
+#: Takes the lease, with the next term, only once it has lapsed. With the term comes its bell: a session-level lock,
+#: held before the term can be seen, that the database frees the moment the holder's connection ends.
 TAKE = """
-INSERT INTO leases AS l (name, holder, term, since, expires_at)
-VALUES ('leader', %(holder)s, 1, now(), now() + %(ttl)s * interval '1 second')
-ON CONFLICT (name) DO UPDATE SET
-    holder = excluded.holder, term = l.term + 1, since = now(), expires_at = excluded.expires_at
-WHERE l.expires_at <= now()
-RETURNING l.term
+WITH won AS (
+    INSERT INTO leases AS l (name, holder, term, since, expires_at)
+    VALUES ('leader', %(holder)s, 1, now(), now() + %(ttl)s * interval '1 second')
+    ON CONFLICT (name) DO UPDATE SET
+        holder = excluded.holder, term = l.term + 1, since = now(), expires_at = excluded.expires_at
+    WHERE l.expires_at <= now()
+    RETURNING l.term
+)
+SELECT term, CASE WHEN %(bell)s::boolean THEN pg_try_advisory_lock(%(key)s::bigint + term) END FROM won
 """
 #: Extends a lease that is still ours; a lapsed one that nobody took may be kept, for the term proves no one led since.
 RENEW = """
@@ -20,9 +24,12 @@ WHERE name = 'leader' AND holder = %(holder)s AND term = %(term)s RETURNING term
 """
 #: Lets the next one in at once.
 RESIGN = "UPDATE leases SET expires_at = now() WHERE name = 'leader' AND holder = %(holder)s AND term = %(term)s"
-#: Session-level: the database frees it the moment the holder's connection ends, so a crash is noticed at once.
-BELL = "SELECT pg_try_advisory_lock(%(key)s)"
-#: Brings a lapse forward: only for a lease whose holder's session is gone (its bell lock is ours now).
+#: Whether nobody holds the bell of a term; looking lets go of it again.
+SILENT = """
+SELECT CASE WHEN pg_try_advisory_lock(%(bell)s::bigint) THEN pg_advisory_unlock(%(bell)s::bigint) ELSE false END
+"""
+PUT_DOWN = "SELECT pg_advisory_unlock(%(bell)s::bigint)"
+#: Brings a lapse forward: only for a lease whose holder's session is gone (its bell is silent).
 EXPIRE = "UPDATE leases SET expires_at = now() WHERE name = 'leader' AND term = %(term)s"
 LEADER = """
 SELECT holder, term, since, expires_at > now() FROM leases WHERE name = 'leader'
@@ -40,10 +47,11 @@ class Leader:
     live: bool
 
 
-async def take(conn: Conn, holder: str, ttl_s: float) -> int | None:
-    """The new term if the lease was free, else None."""
+async def take(conn: Conn, holder: str, ttl_s: float, *, bell: bool = True) -> int | None:
+    """The new term if the lease was free, else None. With a bell, this connection's end tells others at once."""
+    values = {"holder": holder, "ttl": ttl_s, "bell": bell, "key": _BELL_KEY}
     with unavailable():
-        row = await (await conn.execute(TAKE, {"holder": holder, "ttl": ttl_s})).fetchone()
+        row = await (await conn.execute(TAKE, values)).fetchone()
     return None if row is None else row[0]
 
 
@@ -58,12 +66,13 @@ async def resign(conn: Conn, holder: str, term: int) -> None:
     """Give the lease up, so that another may lead at once."""
     with unavailable():
         await conn.execute(RESIGN, {"holder": holder, "term": term})
+        await conn.execute(PUT_DOWN, {"bell": _BELL_KEY + term})
 
 
-async def hold_bell(conn: Conn) -> bool:
-    """Whether this session holds the early bell: true means no other live session does."""
+async def silent(conn: Conn, term: int) -> bool:
+    """Whether the session that took this term, with a bell, is gone."""
     with unavailable():
-        row = await (await conn.execute(BELL, {"key": _BELL_KEY})).fetchone()
+        row = await (await conn.execute(SILENT, {"bell": _BELL_KEY + term})).fetchone()
     return row is not None and row[0]
 
 
