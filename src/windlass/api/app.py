@@ -51,7 +51,7 @@ def make_app(settings: Settings) -> FastAPI:
     )
     problems.install(app)
     for router in (submit.router, jobs.router, logs.router, events.router, nodes.router, internal.router):
-        app.include_router(router, prefix="/v1")
+        app.include_router(router)
     app.include_router(health.router)
     loopback = settings.api.host in LOOPBACK
     app.add_middleware(Edge, hosts=LOOPBACK if loopback else None)

@@ -18,7 +18,7 @@ from windlass.store import events, jobs
 from windlass.store.db import borrow
 from windlass.store.events import Cursor
 
-router = APIRouter(tags=["events"])
+router = APIRouter(prefix="/v1", tags=["events"])
 
 KEEP_ALIVE_S = 15.0
 PAGE = 1000

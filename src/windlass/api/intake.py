@@ -92,6 +92,7 @@ class Intake:
             else:
                 _fail(batch, error)
             return
+        crash.point("submit.committed")
         self._ring(max(job.spec.priority for job in wanted))
         for (_, done), answer in zip(batch, results, strict=True):
             if not done.done():

@@ -16,9 +16,10 @@ from windlass.store.logs import LogChunk
 from windlass.stream import wire
 from windlass.stream.produce import StreamDown
 
-router = APIRouter(prefix="/internal", include_in_schema=False)
+router = APIRouter(prefix="/v1/internal", include_in_schema=False)
 
 BODY_LIMIT = 8 * 2**20
+FARTHEST = 2**60
 _decode = msgspec.msgpack.Decoder(list[tuple[str, str, int, int, bytes]]).decode
 
 
@@ -34,8 +35,8 @@ async def append(request: Request, services: Means) -> Response:
         chunks = [LogChunk(AttemptId(a), stream, start, data, gap) for a, stream, start, gap, data in _decode(raw)]
     except msgspec.MsgspecError as error:
         raise HTTPException(400, f"not a list of chunks: {error}") from error
-    if not all(is_id(c.attempt_id, ATTEMPT) and c.stream in ("stdout", "stderr") and c.start >= 0 for c in chunks):
-        raise HTTPException(422, "a chunk names an attempt, stdout or stderr, and an offset from 0")
+    if not all(map(_sound, chunks)):
+        raise HTTPException(422, "a chunk names an attempt, stdout or stderr, an offset, and how much is missing")
     async with borrow(services.pool) as conn:
         await logs.append(conn, chunks)
     topics = tuple({c.attempt_id for c in chunks})
@@ -43,6 +44,11 @@ async def append(request: Request, services: Means) -> Response:
     with suppress(StreamDown):  # whoever follows elsewhere looks again by the clock
         await services.producer.send(news=[wire.Output(topics)])
     return Response(status_code=204)
+
+
+def _sound(chunk: LogChunk) -> bool:
+    named = is_id(chunk.attempt_id, ATTEMPT) and chunk.stream in ("stdout", "stderr")
+    return named and 0 <= chunk.start <= FARTHEST and 0 <= chunk.missing <= FARTHEST
 
 
 @router.get("/logs/{attempt_id}")

@@ -25,7 +25,7 @@ from windlass.store.jobs import Filter, JobView
 from windlass.stream import wire
 from windlass.stream.produce import StreamDown
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(prefix="/v1", tags=["jobs"])
 
 PAGE_LIMIT = 1000
 WAIT_LIMIT_S = 60

@@ -4,6 +4,7 @@ import base64
 import re
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
@@ -24,7 +25,7 @@ from windlass.store.db import borrow
 from windlass.store.jobs import AttemptView, JobView
 from windlass.store.logs import LogChunk
 
-router = APIRouter(tags=["logs"])
+router = APIRouter(prefix="/v1", tags=["logs"])
 
 KEEP_ALIVE_S = 15.0
 _PLACE = re.compile(r"(\d{1,9}):(\d{1,18})", re.ASCII)
@@ -142,6 +143,8 @@ async def _tail(services: Services, tried: list[AttemptView], asked: _Asked, lin
     async with borrow(services.pool) as conn:
         while chunks := await logs.read_back(conn, AttemptId(target.id), before):
             for chunk in chunks:
+                if not lines:
+                    return _Place(target.number, chunk.seq)
                 before = chunk.seq
                 if not asked.wants(chunk) or not chunk.data:
                     continue
@@ -150,7 +153,9 @@ async def _tail(services: Services, tried: list[AttemptView], asked: _Asked, lin
                 last = False
                 count = chunk.data.count(b"\n")
                 if count >= missing:
-                    return _Place(target.number, chunk.seq - 1, _nth_newline(chunk.data, count - missing) + 1)
+                    skip = _nth_newline(chunk.data, count - missing) + 1
+                    whole = skip == len(chunk.data)
+                    return _Place(target.number, chunk.seq) if whole else _Place(target.number, chunk.seq - 1, skip)
                 missing -= count
     return _Place(target.number)
 
@@ -167,7 +172,10 @@ async def _chunks(services: Services, job_id: JobId, asked: _Asked, place: _Plac
     number, seq, skip = place.number, place.seq, place.skip
     with services.hub.listen(job_id) as news:
         while True:
-            view, tried = await _look(services, job_id)
+            try:
+                view, tried = await _look(services, job_id)
+            except NotFound:
+                return  # deleted meanwhile
             attempt = _next(tried, asked, number)
             if attempt is None:
                 if view.state.terminal or not asked.follow or services.hub.closing:
@@ -234,8 +242,9 @@ async def _as_events(services: Services, job_id: JobId, chunks: AsyncIterator[_F
         elif time.monotonic() - told >= KEEP_ALIVE_S:
             told = time.monotonic()
             yield b": keep-alive\n\n"
-    view, _ = await _look(services, job_id)
-    yield b"event: end\ndata: " + msgspec.json.encode({"state": job_state(view.state)}) + b"\n\n"
+    with suppress(NotFound):
+        view, _ = await _look(services, job_id)
+        yield b"event: end\ndata: " + msgspec.json.encode({"state": job_state(view.state)}) + b"\n\n"
 
 
 def _event(number: int, chunk: LogChunk) -> bytes:

@@ -12,7 +12,7 @@ from windlass.errors import NotFound
 from windlass.store import nodes
 from windlass.store.db import borrow
 
-router = APIRouter(tags=["nodes"])
+router = APIRouter(prefix="/v1", tags=["nodes"])
 
 
 @router.get(

@@ -20,7 +20,7 @@ from windlass.store import jobs
 from windlass.store.db import borrow
 from windlass.store.jobs import NewJob
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(prefix="/v1", tags=["jobs"])
 
 BATCH_LIMIT = 1000
 KEY_LIMIT = 255
