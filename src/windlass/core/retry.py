@@ -1,7 +1,7 @@
 """What follows the end of an attempt: done, another try, or the end of the budget. Two budgets, both bounded.
 
 `max_retries` counts failures of the work itself; `MAX_INFRA_LOSSES` counts attempts the infrastructure lost. A refusal
-by a node costs neither.
+by a node costs neither; there is a bound on them too.
 """
 
 import zlib
@@ -13,6 +13,8 @@ from windlass.core.task import Attempt, Task
 
 #: Attempts a task may lose to infrastructure before it fails.
 MAX_INFRA_LOSSES = 5
+#: Attempts nodes may refuse before a task fails; with the delays between them some ten minutes.
+MAX_REFUSALS = 20
 #: A limit counts as reached this close to its moment: reports carry ages, not clocks.
 DEADLINE_SLACK_S = 1.0
 
@@ -53,9 +55,17 @@ def after(task: Task, attempt: Attempt, now: float) -> Verdict:
                 reason = f"lost {lost.infra_losses} times (limit {MAX_INFRA_LOSSES}); last: {_why(attempt)}"
                 return Verdict(_end(lost, TaskState.FAILED, reason, now))
             return _pause(lost, 0.0, _why(attempt), now)
+        case AttemptState.REJECTED if _free(task) > MAX_REFUSALS:
+            reason = f"refused {_free(task)} times; last: {_why(attempt)}"
+            return Verdict(_end(task, TaskState.FAILED, reason, now))
         case _:
             pause = delay(Backoff(initial=0.5, max=30.0), min(attempt.number, 8), attempt.id)
             return _pause(task, pause, _why(attempt), now)
+
+
+def _free(task: Task) -> int:
+    """Attempts that cost neither budget, the one that just ended among them."""
+    return task.attempts - task.retries - task.infra_losses
 
 
 def _end(task: Task, state: TaskState, reason: str | None, now: float) -> Task:

@@ -10,7 +10,8 @@ retries are not charged. No such claim is made for one that was stopped on reque
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from typing import Any
 
 import aiodocker
 
@@ -228,10 +229,11 @@ class DockerDriver:
             image_user=image_user,
             restricted_network=self._restricted_network,
         )
+        call: Coroutine[Any, Any, object] = self._engine.call(
+            "POST", "/containers/create", params={"name": ticket.attempt_id}, body=body, deadline_s=_SLOW_CALL_S
+        )
         try:
-            await self._engine.call(
-                "POST", "/containers/create", params={"name": ticket.attempt_id}, body=body, deadline_s=_SLOW_CALL_S
-            )
+            await _unbroken(call)
         except aiodocker.DockerError as refusal:
             if refusal.status == 409:  # the name is the attempt's: an earlier prepare made it
                 return True
@@ -285,3 +287,16 @@ class DockerDriver:
             async for piece in answer.iter_any():
                 for chunk in split.feed(piece):
                     yield chunk
+
+
+async def _unbroken(request: Coroutine[Any, Any, object]) -> None:
+    """Make the call. A request under way can't be taken back: when we are cancelled it is seen to its end first,
+    so that what it made is there to be removed."""
+    call = asyncio.create_task(request)
+    try:
+        await asyncio.shield(call)
+    except asyncio.CancelledError:
+        await asyncio.wait([call])
+        if not call.cancelled():
+            call.exception()
+        raise

@@ -23,9 +23,6 @@ from windlass.worker.reporter import Reporter
 
 log = structlog.get_logger("worker")
 
-#: An attempt that still runs after this gets its output read as it comes; a shorter one is read once, at its end.
-FOLLOW_AFTER_S = 0.1
-
 
 @dataclass(frozen=True, slots=True)
 class Bench:
@@ -72,6 +69,8 @@ class Run:
         except DriverFault as fault:
             await self._finish(self._end(fault.cause, fault.message))
             return
+        except EngineUnavailable as error:
+            log.warning("start_waits", attempt_id=self.ticket.attempt_id, error=str(error))
         self._started_at = self._received_at
         self._bench.reporter.started(self.ticket.attempt_id, self._started_at)
         await self._finish(await self._see_through(resume=True))
@@ -128,14 +127,11 @@ class Run:
 
     async def _see_through(self, *, resume: bool) -> Ended:
         """Wait for its end and for its output, minding the limits."""
-        waiting = asyncio.create_task(self._driver.wait(self.ticket))
-        shipping: asyncio.Task[None] | None = None
+        shipping = asyncio.create_task(self._bench.shipper.ship(self._driver, self.ticket, resume=resume))
         try:
             async with self._limits():
-                await asyncio.wait([waiting], timeout=FOLLOW_AFTER_S)
-                shipping = asyncio.create_task(self._bench.shipper.ship(self._driver, self.ticket, resume=resume))
                 try:
-                    outcome = await waiting
+                    outcome = await self._driver.wait(self.ticket)
                 except DriverFault as fault:
                     outcome = Outcome(None, fault.cause, fault.message)
                 self._gone = True
@@ -143,9 +139,7 @@ class Run:
             await self._drained(shipping)
             return ended
         finally:
-            for task in (waiting, shipping):
-                if task is not None:
-                    task.cancel()
+            shipping.cancel()
 
     async def _drained(self, shipping: "asyncio.Task[None]") -> None:
         try:
