@@ -7,7 +7,7 @@ PYTHON ?=
 ARGS ?=
 BIN = "$(VENV)/bin"
 
-.PHONY: help install install-dev demo test check bench lock
+.PHONY: help install install-dev demo test check docs bench lock
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -31,6 +31,10 @@ check: install-dev ## lint, format, types, layers, file sizes
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 	@echo "files over 300 lines:"; find src tests bench examples -name '*.py' -exec wc -l {} + | awk '$$1 > 300 && $$2 != "total"'
+
+docs: install-dev ## write the documents that are made from the code
+	@$(BIN)/python -m tests.house.documents
+	@$(BIN)/python scripts/job_spec_doc.py
 
 bench: install ## measure, against peers in the same run
 	@$(BIN)/python -m bench
