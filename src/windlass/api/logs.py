@@ -30,6 +30,9 @@ router = APIRouter(prefix="/v1", tags=["logs"])
 KEEP_ALIVE_S = 15.0
 _PLACE = re.compile(r"(\d{1,9}):(\d{1,18})", re.ASCII)
 TAIL_LIMIT = 100_000
+#: About what is held for one reader, who may be slow or never read at all; chunks read at once, and their bounds.
+HELD_BYTES = 512 * 1024
+READ_LEAST, READ_MOST = 4, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,18 +209,20 @@ def _next(tried: list[AttemptView], asked: _Asked, number: int) -> AttemptView |
 async def _of_attempt(
     services: Services, job_id: JobId, attempt: AttemptView, asked: _Asked, seq: int
 ) -> AsyncIterator[_Found]:
-    attempt_id = AttemptId(attempt.id)
+    attempt_id, count = AttemptId(attempt.id), READ_LEAST
     with services.hub.listen(attempt_id, job_id) as news:
         while True:
             async with borrow(services.pool) as conn:
                 # Asked before reading: all output is stored before an attempt is over.
                 over = not asked.follow or await jobs.attempt_over(conn, attempt_id)
-                chunks = await logs.read(conn, attempt_id, seq)
+                chunks = await logs.read(conn, attempt_id, seq, count)
             for chunk in chunks:
                 seq = chunk.seq
                 if asked.wants(chunk):
                     yield _Found(attempt.number, chunk)
             if chunks:
+                largest = max(len(chunk.data) for chunk in chunks)
+                count = min(max(READ_LEAST, HELD_BYTES // max(1, largest)), READ_MOST)
                 continue
             if over or services.hub.closing:
                 return
