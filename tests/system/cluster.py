@@ -169,7 +169,7 @@ class Cluster:
         """A job that leaves evidence around its script. Ended by a signal, it leaves no `end`."""
         file = self.proofs / name
         say = (
-            f"say() {{ read t _ </proc/uptime; echo \"$1 $WINDLASS_ATTEMPT $t ${{WINDLASS_NODE_ID:--}}\" >>'{file}'; }}\n"
+            f"say() {{ read t _ </proc/uptime; echo $1 $WINDLASS_ATTEMPT $t ${{WINDLASS_NODE_ID:--}} >>'{file}'; }}\n"
             f"say start\ntrap 'code=$?; say end; exit $code' EXIT\n{script}"
         )
         job: dict[str, Any] = {"name": name, "command": ["sh", "-c", say], "driver": driver}

@@ -23,6 +23,7 @@ from windlass.driver.base import Chunk, DriverFault, Facts, Outcome, Survivor, T
 from windlass.driver.slots import STREAMS, Slot, Slots
 
 CHUNK_BYTES = 64 * 1024
+KEEP_BYTES = 24 * 2**20
 POLL_S = 0.2
 _INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SHELL", "SSL_CERT_FILE")
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
@@ -44,16 +45,21 @@ class ProcessDriver:
     name = "process"
     keeps_outcome = False
 
-    def __init__(self, root: Path, node_id: str) -> None:
-        self._slots, self._node = Slots(root), node_id
+    def __init__(self, root: Path, node_id: str, keep_bytes: int = KEEP_BYTES) -> None:
+        """`keep_bytes` of output stay on the disk behind the reader, for a restarted agent to read again."""
+        self._slots, self._node, self._keep = Slots(root), node_id, keep_bytes
         self._used: dict[AttemptId, Slot] = {}
+        self._prepared: set[AttemptId] = set()  # by this process, and never started
+        self._left: dict[AttemptId, int] = {}  # by a former one, with their fences
         self._children: dict[AttemptId, _Child] = {}
         self._base = {name: os.environ[name] for name in _INHERITED if name in os.environ}
 
     async def open(self) -> None:
         """Take over the slots that are in use."""
         for owner, slot in self._slots.found().items():
-            self._used.setdefault(AttemptId(owner), slot)
+            attempt_id, _, fence = owner.partition(" ")
+            self._used.setdefault(AttemptId(attempt_id), slot)
+            self._left[AttemptId(attempt_id)] = int(fence or 0)
 
     async def close(self) -> None:
         """Let go of the pidfds; what runs goes on running."""
@@ -74,15 +80,16 @@ class ProcessDriver:
         if ticket.attempt_id in self._used:
             return
         try:
-            self._used[ticket.attempt_id] = self._slots.take(ticket.attempt_id)
+            self._used[ticket.attempt_id] = self._slots.take(f"{ticket.attempt_id} {ticket.fence}")
         except OSError as error:
             raise DriverFault(Cause.START_FAILED, f"cannot make its folder: {error.strerror}") from error
+        self._prepared.add(ticket.attempt_id)
 
     async def start(self, ticket: Ticket) -> None:
-        """Spawn, unless it runs."""
-        if ticket.attempt_id in self._children:
-            return
-        self._watch(ticket.attempt_id, self._spawn(ticket), ours=True)
+        """Spawn, once in its life: one that a former agent prepared may have run already, and is never run again."""
+        if ticket.attempt_id in self._prepared:
+            self._prepared.discard(ticket.attempt_id)
+            self._watch(ticket.attempt_id, self._spawn(ticket), ours=True)
 
     def _spawn(self, ticket: Ticket) -> int:
         spec = ticket.spec
@@ -129,21 +136,19 @@ class ProcessDriver:
 
     async def wait(self, ticket: Ticket) -> Outcome:
         """How it ended; one that outlived a former agent and is gone now has an unknown end."""
-        child = self._children.get(ticket.attempt_id)
-        if child is None:
-            pid = _find(ticket.attempt_id, self._node)
-            if pid is None:
-                return _unknown()
-            try:
-                self._watch(ticket.attempt_id, pid, ours=False)
-            except ProcessLookupError:
-                return _unknown()
-            child = self._children[ticket.attempt_id]
-        return await asyncio.shield(child.done)
+        child = self._child(ticket.attempt_id)
+        return _unknown() if child is None else await asyncio.shield(child.done)
+
+    def _child(self, attempt_id: AttemptId) -> _Child | None:
+        """Its process; one that a former agent started is looked for."""
+        if attempt_id not in self._children and (pid := _find(attempt_id, self._node)) is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._watch(attempt_id, pid, ours=False)
+        return self._children.get(attempt_id)
 
     async def stop(self, ticket: Ticket, grace_s: float) -> None:
         """SIGTERM to the group, SIGKILL after the grace."""
-        child = self._children.get(ticket.attempt_id)
+        child = self._child(ticket.attempt_id)
         if child is None or child.done.done():
             return
         _signal_group(child.pid, signal.SIGTERM)
@@ -157,13 +162,13 @@ class ProcessDriver:
         """The files' content past the offsets, as it grows. What has been read is freed on disk when there is much."""
         offsets = {stream: after.get(stream, 0) for stream in STREAMS}
         while True:
-            child = self._children.get(ticket.attempt_id)
+            child = self._child(ticket.attempt_id)
             over = child is None or child.done.done()
             slot = self._used.get(ticket.attempt_id)
             if slot is None:
                 return
             for stream in STREAMS:
-                for chunk in _read(slot, stream, offsets[stream]):
+                for chunk in _read(slot, stream, offsets[stream], self._keep):
                     offsets[stream] = chunk.offset + len(chunk.data)
                     yield chunk
             if over:
@@ -173,6 +178,8 @@ class ProcessDriver:
 
     async def remove(self, ticket: Ticket) -> None:
         """Give its slot back, emptied."""
+        self._prepared.discard(ticket.attempt_id)
+        self._left.pop(ticket.attempt_id, None)
         self._children.pop(ticket.attempt_id, None)
         slot = self._used.pop(ticket.attempt_id, None)
         if slot is not None:
@@ -185,7 +192,7 @@ class ProcessDriver:
     async def survivors(self) -> list[Survivor]:
         """Processes that carry an attempt id and this node's, and slots whose process has ended."""
         running = {attempt_id: Survivor(attempt_id, fence, True) for attempt_id, fence, _ in _scan(self._node)}
-        ended = [Survivor(attempt_id, 0, False) for attempt_id in self._used if attempt_id not in running]
+        ended = [Survivor(a, fence, False) for a, fence in self._left.items() if a in self._used and a not in running]
         return [*running.values(), *ended]
 
 
@@ -240,9 +247,12 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
 
 
-def _read(slot: Slot, stream: str, offset: int) -> Iterator[Chunk]:
-    """What is there from offset on. Behind the reader, the disk gets its blocks back."""
+def _read(slot: Slot, stream: str, offset: int, keep: int) -> Iterator[Chunk]:
+    """What is there from offset on. Far enough behind the reader, the disk gets its blocks back; what was given back
+    already is passed over."""
     fd, size = slot.files[STREAMS.index(stream)], slot.size(stream)
+    if offset < size:
+        offset = _next_data(fd, offset)
     while offset < size:
         data = os.pread(fd, CHUNK_BYTES, offset)
         if not data:
@@ -250,11 +260,21 @@ def _read(slot: Slot, stream: str, offset: int) -> Iterator[Chunk]:
         yield Chunk(stream, offset, data)
         before, offset = offset, offset + len(data)
         if offset // 2**20 != before // 2**20:
-            _free(fd, offset - offset % 2**20)
+            _free(fd, offset - offset % 2**20 - keep)
+
+
+def _next_data(fd: int, offset: int) -> int:
+    """The first place from offset on that is not a hole."""
+    try:
+        return os.lseek(fd, offset, os.SEEK_DATA)
+    except OSError:  # a file system without holes, or nothing but a hole
+        return offset
 
 
 def _free(fd: int, end: int) -> None:
     """Give the file's first `end` bytes back to the disk; its size and offsets stay."""
+    if end <= 0:
+        return
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None, use_errno=True)
         libc.fallocate(fd, _PUNCH, ctypes.c_longlong(0), ctypes.c_longlong(end))

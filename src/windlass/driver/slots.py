@@ -41,10 +41,10 @@ class Slots:
         self._free: list[Slot] = []
         self._next = 0
 
-    def take(self, attempt_id: str) -> Slot:
-        """A clean slot, marked with the attempt. Raises OSError."""
+    def take(self, owner: str) -> Slot:
+        """A clean slot, marked with its owner in at most 64 bytes. Raises OSError."""
         slot = self._free.pop() if self._free else self._make()
-        os.pwrite(slot.owner, attempt_id.encode().ljust(64), 0)
+        os.pwrite(slot.owner, owner.encode().ljust(64), 0)
         return slot
 
     def _make(self) -> Slot:
@@ -64,7 +64,7 @@ class Slots:
         return Slot(folder, (out, err), os.open(f"{folder}/owner", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
     def found(self) -> dict[str, Slot]:
-        """Slots a former agent left in use, by attempt id. Each is shown once."""
+        """Slots a former agent left in use, by owner. Each is shown once."""
         slots: dict[str, Slot] = {}
         if not os.path.isdir(self._root):
             return slots

@@ -27,7 +27,7 @@ from windlass.stream.produce import connect as connect_stream
 from windlass.worker.adopt import adopt
 from windlass.worker.agent import Agent, Identity
 from windlass.worker.journal import Journal
-from windlass.worker.logs import Shipper
+from windlass.worker.logs import QUEUE_BYTES, Shipper
 from windlass.worker.reporter import Reporter
 from windlass.worker.runner import Bench
 
@@ -134,7 +134,9 @@ def _drivers(settings: Settings, me: Identity) -> Mapping[Driver, base.Driver]:
     if mine.allow_process:
         from windlass.driver.process import ProcessDriver
 
-        drivers[Driver.PROCESS] = ProcessDriver(mine.data / "slots", me.id)
+        # What is held back at most before it is stored: half the cap, and what waits for the API.
+        kept = mine.log_cap_bytes + 2 * QUEUE_BYTES
+        drivers[Driver.PROCESS] = ProcessDriver(mine.data / "slots", me.id, kept)
     return drivers
 
 
