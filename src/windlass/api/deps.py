@@ -32,7 +32,7 @@ class Services:
     nodes: Sequence[Node] = field(default_factory=list[Node])
 
 
-def services(request: Request) -> Services:
+async def services(request: Request) -> Services:
     """The process's means, for a route."""
     return request.app.state.services
 
@@ -40,7 +40,7 @@ def services(request: Request) -> Services:
 Means = Annotated[Services, Depends(services)]
 
 
-def _job_id(
+async def _job_id(
     job_id: Annotated[str, Path(description="A job's id.", examples=["job_01m84h7zs6ehdr80hd3b355n33"])],
 ) -> JobId:
     if not is_id(job_id, JOB):
