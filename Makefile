@@ -34,7 +34,7 @@ check: install-dev ## lint, format, types, layers, file sizes
 
 docs: install-dev ## write the documents that are made from the code
 	@$(BIN)/python -m tests.house.documents
-	@$(BIN)/python scripts/job_spec_doc.py
+	@$(BIN)/python scripts/job_spec_doc.py > docs/job-spec.md
 
 bench: install ## measure, against peers in the same run
 	@$(BIN)/python -m bench

@@ -59,6 +59,20 @@ async def test_a_reader_beside_writers_sees_each_event_once(ledger: Ledger, anot
         assert mine == [f"{name}-{n}-{x}" for n in range(25) for x in "ab"]
 
 
+async def test_transactions_are_in_the_order_of_their_numbers(ledger: Ledger) -> None:
+    """Of numbers, not of letters: 99 comes before 100."""
+    for txid in (100, 9, 99, 10):
+        await ledger.conn.execute(
+            "INSERT INTO events (txid, job_id, type) VALUES (%s::text::xid8, 'job', %s)", (str(txid), str(txid))
+        )
+    place, seen = Cursor("0", 0), []
+    while rows := await events.after(ledger.conn, place, limit=1):
+        place = rows[-1].cursor
+        seen.append(rows[-1].type)
+    assert seen == ["9", "10", "99", "100"]
+    assert [row.type for row in await events.of_job(ledger.conn, JobId("job"))] == seen
+
+
 async def test_a_cursor_survives_its_text(ledger: Ledger) -> None:
     await add(ledger.conn, "x")
     [row] = await events.after(ledger.conn, Cursor("0", 0))
