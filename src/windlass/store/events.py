@@ -12,13 +12,15 @@ from typing import Any
 from windlass.core.ids import JobId
 from windlass.store.db import Conn
 
+#: `events.txid`: the bare name would be the output column, which is text and sorts as letters.
 AFTER = """
 SELECT txid::text, id, at, job_id, type, data FROM events
 WHERE (txid, id) > (%(txid)s::text::xid8, %(row)s::bigint) AND txid < pg_snapshot_xmin(pg_current_snapshot())
-ORDER BY txid, id LIMIT %(limit)s
+ORDER BY events.txid, events.id LIMIT %(limit)s
 """
 OF_JOB = """
-SELECT txid::text, id, at, job_id, type, data FROM events WHERE job_id = %(job_id)s ORDER BY txid, id LIMIT %(limit)s
+SELECT txid::text, id, at, job_id, type, data FROM events WHERE job_id = %(job_id)s
+ORDER BY events.txid, events.id LIMIT %(limit)s
 """
 #: The place from which a reader sees only what is new.
 NOW = "SELECT (pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1)::text"
