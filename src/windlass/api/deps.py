@@ -1,5 +1,6 @@
 """What the routes share, made once per process, and the ways a request's body and ids are read."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -30,6 +31,8 @@ class Services:
     intake: Intake
     #: the nodes as of a moment ago, for the submit check
     nodes: Sequence[Node] = field(default_factory=list[Node])
+    #: the question whether the ledger answers, while it is under way
+    asking: asyncio.Task[str] | None = None
 
 
 async def services(request: Request) -> Services:
