@@ -70,7 +70,7 @@ def run_one(cluster: Cluster, images: Images, example: Example) -> Result:
     cluster.windlass("wait", job, ok=None)
     status = json.loads(cluster.windlass("show", "-o", "json", job))
     tries = status["status"]["attempts"]
-    last = tries[-1] if tries else {}
+    last: dict[str, Any] = tries[-1] if tries else {}
     seen = (status["state"], len(tries), last.get("cause"))
     fault = "" if seen == (example.state, example.tries, example.cause) else f"{seen}: {status['status']['reason']}"
     print(f"  {example.state} after {len(tries)} attempt(s), as it should" if not fault else f"  UNEXPECTED: {fault}")
@@ -111,8 +111,8 @@ def written(cluster: Cluster, images: Images, example: Example) -> tuple[Path, s
     """The example's job file as it can run here, in the demo's own folder; and what it runs in."""
     import yaml
 
-    jobs = yaml.safe_load((HERE / example.file).read_text())
-    specs: list[dict[str, Any]] = jobs if isinstance(jobs, list) else [jobs]
+    (given,) = yaml.safe_load_all((HERE / example.file).read_text())
+    specs: list[dict[str, Any]] = [given] if "image" in given else given
     folder = (HERE / example.file).parent
     ran_in = "process"
     for spec in specs:

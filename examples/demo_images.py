@@ -90,8 +90,15 @@ def _local(image: str) -> bool:
 def _finished(order: list[str], stdin: IO[bytes] | int = subprocess.DEVNULL) -> tuple[int, str]:
     """Exit code and last words of a command that is seen to its end even when the demo is interrupted: what it makes
     must be there, or not be there, when it comes to removing it."""
-    out = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(order, stdin=stdin, text=True, start_new_session=True, **out) as process:
+    process = subprocess.Popen(
+        order,
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,  # Ctrl-C is for the demo
+    )
+    with process:
         try:
             words = process.communicate()[0]
         finally:

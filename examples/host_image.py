@@ -30,7 +30,7 @@ def pack(file: BinaryIO) -> None:
 
     Raises NoHostImage.
     """
-    python = Path(sys._base_executable).resolve()  # the one behind a virtual environment
+    python = Path(sys.executable).resolve()  # the one behind a virtual environment
     stdlib = Path(sysconfig.get_path("stdlib"))
     tools = {f"/usr/local/bin/{name}": found for name in TOOLS if (found := shutil.which(name))}
     if not {"/usr/local/bin/sh", "/usr/local/bin/awk"} <= tools.keys():

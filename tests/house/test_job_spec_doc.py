@@ -8,6 +8,7 @@ import pytest
 import yaml
 from scripts.job_spec_doc import CAUSES, EXAMPLE, page
 
+from windlass.cli.specfile import read
 from windlass.core.spec import (
     BACKOFF,
     FIELDS,
@@ -54,9 +55,8 @@ def test_a_default_that_is_told_is_the_real_one(kind: type, table: dict[str, Fie
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").rglob("*.yaml")), ids=lambda path: path.stem)
 def test_the_examples_are_valid_jobs(path: Path) -> None:
     text = path.read_text().replace("@examples@", "/examples")
-    jobs = yaml.safe_load(text)
-    for job in jobs if isinstance(jobs, list) else [jobs]:
-        assert isinstance(parse_spec(job), JobSpec), path
+    for job in read(text, path.name):
+        assert isinstance(parse_spec(job.spec), JobSpec), job.place()
 
 
 def test_what_is_generated_in_examples_is_current(capsys: pytest.CaptureFixture[str]) -> None:

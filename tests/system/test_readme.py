@@ -79,7 +79,7 @@ def steady(text: str) -> str:
 
 
 @pytest.fixture
-def folder(roomy_folder: Path) -> Iterator[Path]:
+def folder(roomy_folder: Path) -> Path:
     """Where it is typed: the examples are there."""
     place = Path(tempfile.mkdtemp(dir=roomy_folder, prefix="the tour "))
     place.chmod(0o711)
