@@ -92,8 +92,6 @@ class Scheduler(Struct, frozen=True, forbid_unknown_fields=True):
     node_suspect_s: Seconds = 6.0
     #: silence after which a node's attempts are lost
     node_lost_s: Seconds = 15.0
-    #: losses by infrastructure a task may suffer before it fails
-    max_infra_losses: Annotated[int, Meta(ge=0)] = 5
 
     def __post_init__(self) -> None:
         if self.lease_renew_s >= self.lease_ttl_s:
