@@ -73,10 +73,6 @@ class Office:
         rows = await nodes.every(conn)
         picture.load([row.node for row in rows], await tasks.all_live(conn), await shapes.every(conn))
 
-    async def know_shapes(self) -> None:
-        """As a leader that placed such tasks before."""
-        self.desk.picture.shapes.update(await shapes.every(self.desk.conn))
-
     async def orders(self, node_id: NodeId = N1) -> list[wire.Command]:
         """What the node was told since it last looked, all of it received."""
         await self.desk.flush()

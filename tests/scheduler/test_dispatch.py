@@ -99,7 +99,6 @@ async def test_orders_nobody_sent_are_sent(office: Office) -> None:
     await office.node(N2)
     one, other, over = await office.ledger.submit(*[a_spec()] * 3)
     node = office.desk.picture.nodes
-    await office.know_shapes()
     for job, where in ((one, N1), (other, N2), (over, N1)):
         await office.ledger.place(job, node[where], term=office.desk.term)
     await office.ledger.move(other, CancelRequested())
@@ -140,6 +139,5 @@ async def test_a_step_that_lost_is_handed_back(office: Office) -> None:
     stale, fine = [await office.ledger.task(job) for job in (one, other)]
     await office.ledger.move(one, CancelRequested())
     steps = [placed(live.task, office.desk.picture.nodes[N1], fence=office.desk.term) for live in (stale, fine)]
-    await office.know_shapes()
     left = await office.desk.write(steps, {s.task.id: stale.spec_text for s in steps})
     assert left == [steps[0]]

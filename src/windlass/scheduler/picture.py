@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from windlass.core.ids import AttemptId, NodeId
-from windlass.core.placement.snapshot import NOTHING, Node, Room, Shape
+from windlass.core.placement.snapshot import NOTHING, Node, Room, Shape, shape_of
 from windlass.core.task import Step, wake_at
 from windlass.store.tasks import Live
 
@@ -72,19 +72,23 @@ class Picture:
             if not one.attempt.state.terminal:
                 self._enter(one)
 
+    def _need(self, one: Live) -> Room:
+        """What it reserves. Its shape is not known here when another leader placed it meanwhile."""
+        return (self.shapes.get(one.task.shape) or shape_of(one.task.spec)).need
+
     def _enter(self, one: Live) -> None:
         assert one.attempt is not None
         node_id = one.attempt.node_id
         self.live[one.attempt.id] = one
         self.by_node[node_id].add(one.attempt.id)
-        self.used[node_id] = self.used.get(node_id, NOTHING) + self.shapes[one.task.shape].need
+        self.used[node_id] = self.used.get(node_id, NOTHING) + self._need(one)
 
     def _leave(self, attempt_id: AttemptId) -> None:
         one = self.live.pop(attempt_id, None)
         if one is not None and one.attempt is not None:
             node_id = one.attempt.node_id
             self.by_node[node_id].discard(attempt_id)
-            self.used[node_id] = self.used[node_id] - self.shapes[one.task.shape].need
+            self.used[node_id] = self.used[node_id] - self._need(one)
 
     def fleet(self, freed: Mapping[NodeId, Room]) -> list[Node]:
         """The nodes with what is reserved on them, less what is being given back."""
@@ -96,6 +100,6 @@ class Picture:
     def room_of(self, attempts: Mapping[NodeId, Iterable[AttemptId]]) -> dict[NodeId, Room]:
         """What these live attempts reserve, by node."""
         return {
-            node_id: sum((self.shapes[self.live[a].task.shape].need for a in ids if a in self.live), NOTHING)
+            node_id: sum((self._need(self.live[a]) for a in ids if a in self.live), NOTHING)
             for node_id, ids in attempts.items()
         }
