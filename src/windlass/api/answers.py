@@ -26,8 +26,14 @@ _MEANING = {
 
 
 def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI's `responses` for these, and for 503 always."""
-    return {
-        status: {"description": _MEANING[status], "model": Problem, "content": {MEDIA: {}}}
-        for status in (*statuses, 503)
-    }
+    """OpenAPI's `responses` for these, and for 503 always. The document holds COMPONENTS."""
+    content = {MEDIA: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": _MEANING[status], "content": content} for status in (*statuses, 503)}
+
+
+def _components() -> dict[str, Any]:
+    problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {**problem.pop("$defs"), "Problem": problem}
+
+
+COMPONENTS = _components()

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from windlass import __version__
-from windlass.api import events, health, internal, jobs, logs, nodes, problems, submit
+from windlass.api import answers, events, health, internal, jobs, logs, nodes, problems, submit
 from windlass.api.deps import Services
 from windlass.api.edge import Edge
 from windlass.api.hub import Hub
@@ -60,10 +60,17 @@ def make_app(settings: Settings) -> FastAPI:
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, with the job's spec from the table that checks it."""
+    """The OpenAPI document, with the job's spec from the table that checks it, and failures as problems."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
-        document["components"]["schemas"] |= submit.COMPONENTS
+        schemas: dict[str, Any] = document["components"]["schemas"]
+        schemas |= submit.COMPONENTS | answers.COMPONENTS
+        # FastAPI's own form of a 422, which `problems` never lets out
+        for operation in [o for path in document["paths"].values() for o in path.values()]:
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
         app.openapi_schema = document
     return app.openapi_schema
 

@@ -141,7 +141,7 @@ async def cancel_job(services: Means, job_id: JobKey) -> Response:
     operation_id="retry_job",
     summary="Run a job again",
     response_model=schemas.Job,
-    responses=failures(404, 409)
+    responses=failures(404, 409, 422)
     | {200: {"model": schemas.Job, "description": "It was waiting for its next attempt, which goes at once."}},
 )
 async def retry_job(services: Means, job_id: JobKey, key: submit.Key = None) -> Response:
