@@ -82,7 +82,7 @@ class Amount(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
-    """A machine with a worker. `attempts` counts the live ones."""
+    """A machine with a worker. `attempts` counts the live ones; `facts` is what each driver says of itself."""
 
     id: str
     name: str
@@ -97,6 +97,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     registered_at: datetime | None = None
     version: str | None = None
     labels: dict[str, str] = {}
+    facts: dict[str, dict[str, Any]] = {}
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
