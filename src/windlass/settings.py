@@ -119,7 +119,7 @@ class Worker(Struct, frozen=True, forbid_unknown_fields=True):
     volumes_allowed: tuple[str, ...] = ()
     #: container profile
     profile: Literal["standard", "restricted"] = "standard"
-    #: bytes of output kept per attempt, head and tail ("10Mi")
+    #: bytes kept of each of an attempt's two streams, half from its head and half from its tail ("10Mi")
     log_cap_bytes: int = 10 * 2**20
     #: the Docker Engine; empty: DOCKER_HOST, else the usual socket
     docker_url: str = ""

@@ -25,6 +25,8 @@ from windlass.settings import Api, Database, Log, Redis, Scheduler, Settings, Wo
 PREFIX = "WINDLASS_"
 #: Variables read elsewhere: by the client, and by tests of crashes. They set nothing.
 CLIENT_VARIABLES = frozenset({"WINDLASS_URL", "WINDLASS_TOKEN", "WINDLASS_CONFIG", crash.VARIABLE})
+#: what a job finds in its environment: a job may start Windlass itself
+JOB_VARIABLES = frozenset(f"WINDLASS_{name}" for name in ("JOB_ID", "ATTEMPT_ID", "ATTEMPT", "FENCE", "NODE_ID"))
 
 
 class _Value(NamedTuple):
@@ -137,7 +139,7 @@ def _flat(section: str, values: object) -> Iterable[tuple[str, object]]:
 def _from_environ(environ: Mapping[str, str]) -> Iterator[_Value]:
     known = {variable(key): key for key in _KEYS}
     for name, value in environ.items():
-        if not name.startswith(PREFIX) or name in CLIENT_VARIABLES:
+        if not name.startswith(PREFIX) or name in CLIENT_VARIABLES | JOB_VARIABLES:
             continue
         if name not in known:
             raise SettingsError(f"unknown variable {name}{_meant(name, known)}")

@@ -30,12 +30,12 @@ def test_the_summary_says_what_matters_most() -> None:
     assert explain(shape, [], 0).summary == (
         "no node has registered yet; first in line. Start one with `windlass worker`"
     )
-    assert explain(shape, [a_node()], 0).summary == "1 of 1 nodes have room; first in line"
+    assert explain(shape, [a_node()], 0).summary == "room on 1 of 1 nodes; first in line"
     assert explain(shape, [a_node(drivers=frozenset())], 1).summary == (
         "no node offers the driver process; 1 ahead of it in line"
     )
     assert explain(shape, [a_node(cpu=2, used=Room(500, 0))], 0).summary == (
-        "none of 1 nodes has room now: n1 has free 1.5 of 2 cpu; first in line"
+        "the one node has no room now: n1 has free 1.5 of 2 cpu; first in line"
     )
 
 

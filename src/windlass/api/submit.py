@@ -13,6 +13,7 @@ from windlass.core.ids import JOB, JobId
 from windlass.core.job import fingerprint
 from windlass.core.placement.explain import impossible
 from windlass.core.placement.snapshot import shape_of
+from windlass.core.quantity import show_size
 from windlass.core.spec import FieldError, JobSpec, parse_spec, spec_schema
 from windlass.errors import NotFound, SpecError, WindlassError
 from windlass.mint import new_id
@@ -66,7 +67,7 @@ def checked(raw: object, services: Services) -> JobSpec:
         raise SpecError(spec)
     why = impossible(shape_of(spec), services.nodes)
     if why is not None:
-        asked = f"cpu {spec.resources.cpu:g}, memory {spec.resources.memory}"
+        asked = f"cpu {spec.resources.cpu:g}, memory {show_size(spec.resources.memory)}"
         raise SpecError([FieldError("resources", f"{why}; ask for less, or add a node that large", asked)])
     return spec
 

@@ -142,7 +142,13 @@ class Engine:
                     raise EngineUnavailable(f"the Docker Engine answers {response.status} to GET /version")
                 return msgspec.json.decode(raw, type=Version)
         except (TimeoutError, aiohttp.ClientError, OSError, msgspec.DecodeError) as fault:
-            raise EngineUnavailable(f"no Docker Engine answers: {fault!r}") from fault
+            raise EngineUnavailable(f"no Docker Engine answers: {_plain(fault)}") from fault
+
+
+def _plain(fault: Exception) -> str:
+    """The system's own words for what failed, without the client library's."""
+    inner = getattr(fault, "os_error", fault)
+    return getattr(inner, "strerror", None) or str(inner) or type(inner).__name__
 
 
 def _find(url: str | None) -> aiodocker.Docker:

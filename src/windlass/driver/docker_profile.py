@@ -104,6 +104,7 @@ def _environment(ticket: Ticket) -> list[str]:
         "WINDLASS_JOB_ID": ticket.job_id,
         "WINDLASS_ATTEMPT_ID": ticket.attempt_id,
         "WINDLASS_ATTEMPT": str(ticket.number),
+        "WINDLASS_FENCE": str(ticket.fence),
     }
     return [f"{name}={value}" for name, value in (ticket.spec.env | ours).items()]
 

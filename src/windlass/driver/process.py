@@ -239,7 +239,7 @@ def _reap(pidfd: int) -> Outcome | None:
 
 
 def _unknown() -> Outcome:
-    return Outcome(None, Cause.NODE_LOST, "it ended while its worker was away; its exit code is unknown")
+    return Outcome(None, Cause.NODE_LOST, "its exit code is unknown: the worker that started it was gone")
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:

@@ -51,8 +51,9 @@ def _summary(shape: Shape, nodes: Sequence[Node], verdicts: Sequence[NodeVerdict
         return f"no node has registered yet; {place}. Start one with `windlass worker`"
     fitting = sum(verdict.fits for verdict in verdicts)
     if fitting:
-        return f"{fitting} of {len(nodes)} nodes have room; {place}"
+        return f"room on {fitting} of {len(nodes)} nodes; {place}"
     if not any(shape.driver in node.drivers for node in nodes):
         return f"no node offers the driver {shape.driver}; {place}"
     sole = f": {verdicts[0].node} {' and '.join(verdicts[0].reasons)}" if len(verdicts) == 1 else ""
-    return f"none of {len(nodes)} nodes has room now{sole}; {place}"
+    none = "the one node has no" if len(nodes) == 1 else f"none of {len(nodes)} nodes has"
+    return f"{none} room now{sole}; {place}"
