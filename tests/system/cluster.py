@@ -74,15 +74,17 @@ class Role:
     def thaw(self) -> None:
         self._send(signal.SIGCONT)
 
-    def stop(self) -> None:
-        """Ask it to end; kill it when it does not."""
+    def stop(self) -> str:
+        """Ask it to end; kill it when it does not, and say so."""
         self.thaw()
         self._send(signal.SIGTERM)
         assert self.process is not None
         try:
-            self.process.wait(15)
+            self.process.wait(10)
         except subprocess.TimeoutExpired:
             self.kill()
+            return f"{self.log.stem} did not end within 10 s of SIGTERM"
+        return ""
 
     def memory(self, kind: str = "VmRSS") -> float:
         """Resident memory now, or its highest mark (VmHWM), in MiB."""
@@ -159,8 +161,8 @@ class Cluster:
 
     def close(self) -> None:
         self.http.close()
-        for role in reversed(self.started):
-            role.stop()
+        complaints = [role.stop() for role in reversed(self.started)]
+        assert not any(complaints), (complaints, self.words())
 
     def words(self) -> str:
         return "\n".join(f"-- {role.log.name}\n{last_words(role.log, 15)}" for role in self.started)
