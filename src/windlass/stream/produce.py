@@ -1,10 +1,12 @@
 """Writing to streams: one pipelined round trip for any number of messages. Failures are the caller's to repair by
 sweep, so they come as StreamDown and nothing else."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -37,6 +39,15 @@ class Receipt:
     key: str
     group: str
     ids: Sequence[bytes]
+
+
+async def _uncut(pipe: Pipeline) -> None:
+    """Send; a cancel that redis-py keeps to itself on the way is raised behind it, or its task would never end."""
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    await pipe.execute()
+    if task and task.cancelling() > before:
+        raise asyncio.CancelledError
 
 
 class Producer:
@@ -74,6 +85,6 @@ class Producer:
             if read is not None and read.ids:
                 pipe.xack(read.key, read.group, *read.ids)
                 pipe.xdel(read.key, *read.ids)
-            await pipe.execute()
+            await _uncut(pipe)
         except (RedisError, OSError, TimeoutError) as error:
             raise StreamDown(f"Redis does not take messages: {error or type(error).__name__}") from error

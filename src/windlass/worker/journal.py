@@ -150,4 +150,6 @@ class Journal:
     def close(self) -> None:
         """Flush and close."""
         os.fdatasync(self._fd)
-        os.close(self._fd)
+        for fd in (self._fd, *self._old):
+            os.close(fd)
+        self._old.clear()

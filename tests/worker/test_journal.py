@@ -1,0 +1,132 @@
+"""The journal: what is written is there after any end of the process, and it does not grow for ever."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.worker.site import a_launch
+from windlass.core.states import Cause
+from windlass.worker import clock, journal
+from windlass.worker.journal import Ended, Journal
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "deep" / "journal.jsonl"
+
+
+async def test_a_new_journal_knows_what_the_old_one_was_told(path: Path):
+    running, over, forgotten = a_launch(env={"A": "ü\n"}), a_launch(), a_launch()
+    first = Journal(path)
+    first.launched([running, over, forgotten])
+    ended = Ended(5.0, Cause.EXIT_CODE, 7, "exited", 4.0)
+    first.ended(over.attempt_id, ended)
+    first.ended(over.attempt_id, Ended(6.0))
+    first.ended(forgotten.attempt_id, ended)
+    first.forget([forgotten.attempt_id, running.attempt_id[:5]])  # pyright: ignore[reportArgumentType]
+    await first.sync()
+    received = first.entries[running.attempt_id].received_at
+    for _ in range(3):  # each opening writes the file anew
+        second = Journal(path)
+        assert second.entries.keys() == {running.attempt_id, over.attempt_id}
+        assert second.entries[running.attempt_id].launch == running
+        assert second.entries[running.attempt_id].received_at == received
+        assert second.entries[running.attempt_id].ended is None
+        assert second.entries[over.attempt_id].ended == ended, "the first word counts"
+        assert not second.rebooted
+        second.close()
+    first.close()
+
+
+@pytest.mark.parametrize("cut", range(2, 60, 7))
+def test_a_torn_last_line_costs_only_itself(path: Path, cut: int):
+    first, second = a_launch(), a_launch()
+    old = Journal(path)
+    old.launched([first])
+    old.launched([second])
+    old.close()
+    os.truncate(path, path.stat().st_size - cut)
+    again = Journal(path)
+    assert again.entries.keys() == {first.attempt_id}
+    again.launched([second])
+    again.close()
+    third = Journal(path)
+    assert third.entries.keys() == {first.attempt_id, second.attempt_id}
+    third.close()
+
+
+@pytest.mark.parametrize(
+    "rubbish", [b"", b"\0" * 4096, b"\xff\xfe\n{}\n[]\n", b'{"attempt":"att_x","ended":{"at":1}}\n']
+)
+def test_rubbish_is_left_out(path: Path, rubbish: bytes):
+    launch = a_launch()
+    old = Journal(path)
+    old.launched([launch])
+    old.close()
+    with path.open("ab") as file:
+        file.write(rubbish)
+    again = Journal(path)
+    assert again.entries.keys() == {launch.attempt_id}
+    again.close()
+
+
+def test_the_same_launch_twice_is_one_entry(path: Path):
+    launch = a_launch()
+    book = Journal(path)
+    book.launched([launch])
+    book.ended(launch.attempt_id, Ended(1.0))
+    book.launched([launch])
+    assert book.entries[launch.attempt_id].ended is not None
+    book.close()
+
+
+def test_a_boot_in_between_is_noticed(path: Path):
+    Journal(path).close()
+    text = path.read_text().replace(clock.boot_id(), "another")
+    path.write_text(text)
+    book = Journal(path)
+    assert book.rebooted
+    book.close()
+    book = Journal(path)
+    assert not book.rebooted
+    book.close()
+
+
+async def test_it_stays_small(path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(journal, "COMPACT_BYTES", 20_000)
+    book = Journal(path)
+    kept = a_launch()
+    book.launched([kept])
+    largest = 0
+    for _ in range(300):
+        launch = a_launch()
+        book.launched([launch])
+        book.ended(launch.attempt_id, Ended(1.0, None, 0))
+        book.forget([launch.attempt_id])
+        await book.sync()
+        largest = max(largest, path.stat().st_size)
+    assert largest < 25_000
+    assert Journal(path).entries.keys() == {kept.attempt_id}
+    book.close()
+
+
+async def test_compaction_lets_go_of_old_files(path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(journal, "COMPACT_BYTES", 0)
+    before = len(os.listdir("/proc/self/fd"))
+    book = Journal(path)
+    for _ in range(20):
+        launch = a_launch()
+        book.launched([launch])
+        book.forget([launch.attempt_id])
+    book.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_nobody_else_may_read_it(path: Path):
+    book = Journal(path)
+    book.launched([a_launch(env={"SECRET": "x"})])
+    book.close()
+    assert path.stat().st_mode & 0o077 == 0
+    assert json.loads(path.read_text().splitlines()[1])["launch"]["spec"]["env"] == {"SECRET": "x"}
