@@ -19,6 +19,7 @@ log = structlog.get_logger("worker")
 
 BATCH_BYTES = 512 * 1024
 QUEUE_BYTES = 4 * 2**20
+PIECE_BYTES = 64 * 1024
 PATH = "/v1/internal/logs"
 
 
@@ -34,37 +35,31 @@ class Piece(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(slots=True)
 class Cap:
-    """One stream's budget."""
+    """One stream's budget. Chunks come in order, without holes."""
 
+    stream: str
     limit: int
     base: int = 0  # what a former agent has already sent
-    tail: deque[Chunk] = field(default_factory=lambda: deque[Chunk]())
-    held: int = 0
+    tail: bytearray = field(default_factory=bytearray)
+    end: int = 0  # where the tail ends
 
     def take(self, chunk: Chunk) -> list[Chunk]:
         """What of this chunk may be sent now; the rest is held, the oldest of it dropped past the limit."""
         head = self.limit // 2
         room = max(0, head - chunk.offset)
-        now = [Chunk(chunk.stream, chunk.offset, chunk.data[:room])] if room else []
-        rest = chunk.data[room:]
+        now, rest = chunk.data[:room], chunk.data[room:]
         if rest:
-            self.tail.append(Chunk(chunk.stream, chunk.offset + room, rest))
-            self.held += len(rest)
-            while self.held - len(self.tail[0].data) >= self.limit - head:
-                self.held -= len(self.tail.popleft().data)
-        return now
+            self.tail += rest
+            self.end = chunk.offset + len(chunk.data)
+            del self.tail[: max(0, len(self.tail) - (self.limit - head))]
+        return [Chunk(self.stream, chunk.offset, now)] if now else []
 
     def close(self) -> tuple[tuple[int, int] | None, list[Chunk]]:
         """The gap (start, bytes missing), if there is one, and what was held."""
-        if not self.tail:
-            return None, []
-        over = self.held - (self.limit - self.limit // 2)
-        if over > 0:
-            first = self.tail.popleft()
-            self.tail.appendleft(Chunk(first.stream, first.offset + over, first.data[over:]))
-        start, known = self.tail[0].offset, max(self.limit // 2, self.base)
+        start, known = self.end - len(self.tail), max(self.limit // 2, self.base)
         gap = (known, start - known) if start > known else None
-        return gap, list(self.tail)
+        pieces = range(0, len(self.tail), PIECE_BYTES)
+        return gap, [Chunk(self.stream, start + i, bytes(self.tail[i : i + PIECE_BYTES])) for i in pieces]
 
 
 class Shipper:
@@ -140,7 +135,7 @@ class Shipper:
         async for chunk in driver.logs(ticket, after):
             cap = caps.get(chunk.stream)
             if cap is None:
-                cap = caps[chunk.stream] = Cap(self._cap, after.get(chunk.stream, 0))
+                cap = caps[chunk.stream] = Cap(chunk.stream, self._cap, after.get(chunk.stream, 0))
             for piece in cap.take(chunk):
                 await self._put(ticket.attempt_id, piece)
         for stream, cap in caps.items():
