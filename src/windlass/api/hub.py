@@ -6,7 +6,7 @@ News are hints. Whoever waits looks at the ledger when woken, and every POLL_S s
 import asyncio
 from collections import defaultdict
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import structlog
 
@@ -86,11 +86,11 @@ class Listener:
     def __init__(self, event: asyncio.Event) -> None:
         self._event = event
 
-    async def wait(self, timeout_s: float = POLL_S) -> None:
-        """Until there is news, or timeout_s seconds have passed."""
-        try:
+    async def wait(self, timeout_s: float = POLL_S) -> bool:
+        """Until there is news, or timeout_s seconds have passed. Whether there was news."""
+        with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._event.wait()
-        except TimeoutError:
-            pass
+        heard = self._event.is_set()
         self._event.clear()
+        return heard

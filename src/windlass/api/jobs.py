@@ -113,7 +113,11 @@ async def get_job(
             async with borrow(services.pool) as conn:
                 if await jobs.over(conn, job_id):
                     break
-            await news.wait(min(left, 2.0))
+            if await news.wait(min(left, 2.0)):
+                async with borrow(services.pool) as conn:
+                    view, found = await document(conn, job_id)
+                if view.state.terminal:
+                    return reply(found)
     async with borrow(services.pool) as conn:
         _, found = await document(conn, job_id)
     return reply(found)

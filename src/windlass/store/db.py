@@ -17,7 +17,8 @@ Conn = psycopg.AsyncConnection[TupleRow]
 Pool = AsyncConnectionPool[Conn]
 
 _SESSION = (
-    "-c synchronous_commit=on -c statement_timeout=30s -c lock_timeout=10s -c idle_in_transaction_session_timeout=30s -c jit=off"
+    "-c synchronous_commit=on -c jit=off"
+    " -c statement_timeout=30s -c lock_timeout=10s -c idle_in_transaction_session_timeout=30s"
     # Every statement here is meant to go by an index, a few rows at a time; sets that come as JSON are guessed at 100
     # rows, which would have small tables scanned whole.
     " -c enable_seqscan=off -c random_page_cost=1.1"

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from windlass.stream.keys import CONSUMER, FIELD
-from windlass.stream.produce import Receipt, StreamDown
+from windlass.stream.produce import Receipt, StreamDown, heeding
 from windlass.stream.wire import Reader
 
 T = TypeVar("T")
@@ -20,7 +20,7 @@ _Answer = dict[bytes, list[list[Entry]]] | list[tuple[bytes, list[Entry]]] | Non
 
 async def _entries(redis: Redis, key: str, *command: str | bytes | int) -> list[Entry]:
     """One stream's entries from an answer of XREAD or XREADGROUP, in the form of either protocol version."""
-    answer = cast("_Answer", await redis.execute_command(*command))
+    answer = cast("_Answer", await heeding(redis.execute_command(*command)))
     if not answer:
         return []
     return answer[key.encode()][0] if isinstance(answer, dict) else answer[0][1]
@@ -62,7 +62,7 @@ class GroupReader(Generic[T]):
 
     async def _recreate(self) -> None:
         try:
-            await self._redis.xgroup_create(self._key, self._group, id="0", mkstream=True)
+            await heeding(self._redis.xgroup_create(self._key, self._group, id="0", mkstream=True))
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise StreamDown(f"Redis refuses the group of {self._key}: {error}") from error
@@ -89,7 +89,7 @@ class NewsReader(Generic[T]):
         try:
             place = self._from
             if place is None:
-                last: Any = await self._redis.xrevrange(self._key, count=1)
+                last: Any = await heeding(self._redis.xrevrange(self._key, count=1))
                 place = self._from = last[0][0] if last else b"0-0"
             block = max(1, int(block_s * 1000))
             command = ("XREAD", "COUNT", 1000, "BLOCK", block, "STREAMS", self._key)

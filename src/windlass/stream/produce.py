@@ -2,11 +2,11 @@
 sweep, so they come as StreamDown and nothing else."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 from redis.asyncio import Redis
-from redis.asyncio.client import Pipeline
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -32,6 +32,18 @@ def connect(redis_url: str) -> Redis:
     )
 
 
+async def heeding(answer: Awaitable[Any]) -> Any:
+    """What redis-py answers. A cancel that it keeps to itself on the way is raised behind it, or its task would never
+    end."""
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    try:
+        return await answer
+    finally:
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """Entries that were read and need not be kept: committed, or decided to be nothing."""
@@ -39,15 +51,6 @@ class Receipt:
     key: str
     group: str
     ids: Sequence[bytes]
-
-
-async def _uncut(pipe: Pipeline) -> None:
-    """Send; a cancel that redis-py keeps to itself on the way is raised behind it, or its task would never end."""
-    task = asyncio.current_task()
-    before = task.cancelling() if task else 0
-    await pipe.execute()
-    if task and task.cancelling() > before:
-        raise asyncio.CancelledError
 
 
 class Producer:
@@ -85,6 +88,6 @@ class Producer:
             if read is not None and read.ids:
                 pipe.xack(read.key, read.group, *read.ids)
                 pipe.xdel(read.key, *read.ids)
-            await _uncut(pipe)
+            await heeding(cast("Awaitable[Any]", pipe.execute()))
         except (RedisError, OSError, TimeoutError) as error:
             raise StreamDown(f"Redis does not take messages: {error or type(error).__name__}") from error
