@@ -1,5 +1,6 @@
 """The belt: what is read stays until its receipt, a vanished group heals, nothing forged stops a reader."""
 
+import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -202,6 +203,24 @@ async def test_nothing_to_send_is_no_round_trip(client: Connect) -> None:
     redis = client()
     await Producer(redis, KEYS).send()
     assert await redis.exists(KEYS.leader, KEYS.news) == 0
+
+
+async def test_a_reader_that_is_cancelled_ends(client: Connect) -> None:
+    """At whatever moment: the library under it may swallow a cancellation."""
+    producer = Producer(client(), KEYS)
+
+    async def read_on(reader: GroupReader[wire.Report]) -> None:
+        while True:
+            await reader.read(0.001)
+            await producer.report(bells("x"))
+            await producer.send(read=reader.receipt())
+
+    for number in range(80):
+        task = asyncio.create_task(read_on(leader(client)))
+        await asyncio.wait([task], timeout=number * 0.0001)
+        task.cancel()
+        ended, _ = await asyncio.wait([task], timeout=2)
+        assert ended, "the cancellation was lost"
 
 
 async def test_a_server_that_is_gone_is_told_and_found_again(roomy_folder: Path) -> None:

@@ -3,7 +3,7 @@ an empty restart) by making it again from the beginning: claims are decided in t
 harmless and one never seen is repaired by the sweep.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, Generic, TypeVar, cast
 
 from redis.asyncio import Redis
@@ -20,7 +20,7 @@ _Answer = dict[bytes, list[list[Entry]]] | list[tuple[bytes, list[Entry]]] | Non
 
 async def _entries(redis: Redis, key: str, *command: str | bytes | int) -> list[Entry]:
     """One stream's entries from an answer of XREAD or XREADGROUP, in the form of either protocol version."""
-    answer = cast("_Answer", await heeding(redis.execute_command(*command)))
+    answer: _Answer = await heeding(cast("Awaitable[Any]", redis.execute_command(*command)))
     if not answer:
         return []
     return answer[key.encode()][0] if isinstance(answer, dict) else answer[0][1]
