@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import httpx2
 import msgspec
 
+from tests.api.serving import Api
 from tests.support import wait_until
 from windlass.core.ids import ATTEMPT, JOB, NODE, AttemptId, JobId, NodeId
 from windlass.core.placement.snapshot import Room
@@ -50,6 +51,11 @@ def raw(launch: wire.Launch) -> wire.LaunchRaw:
 
 def a_stop(launch: wire.Launch, cause: Cause = Cause.CANCELLED, message: str = "asked to") -> wire.Stop:
     return wire.Stop(launch.attempt_id, launch.fence, cause, message)
+
+
+def base_of(api: Api) -> str:
+    """Where a worker finds it."""
+    return f"http://127.0.0.1:{api.port}"
 
 
 class Leader:

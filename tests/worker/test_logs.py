@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.api.serving import Api, serving, settings_for
 from tests.support import wait_until
-from tests.worker.site import a_launch
+from tests.worker.site import a_launch, base_of
 from windlass.core.ids import AttemptId
 from windlass.driver.base import Chunk, Ticket
 from windlass.driver.mock import MockDriver
@@ -88,12 +88,6 @@ class Printing(MockDriver):
                 yield Chunk(chunk.stream, chunk.offset + skip, chunk.data[skip:])
 
 
-@pytest.fixture
-async def api(database_url: str, redis_url: str, anyio_backend: str) -> AsyncIterator[Api]:
-    async with serving(settings_for(database_url, redis_url)) as served:
-        yield served
-
-
 async def a_ticket(api: Api, folder: Path) -> Ticket:
     """Of an attempt the ledger knows."""
     attempt = await api.start(await api.submit())
@@ -103,10 +97,6 @@ async def a_ticket(api: Api, folder: Path) -> Ticket:
 async def stored(api: Api, attempt: AttemptId, stream: str = "stdout") -> bytes:
     statement = "SELECT string_agg(data, '' ORDER BY start) FROM log_chunks WHERE attempt_id = %s AND stream = %s"
     return bytes(await api.ledger.one(statement, attempt, stream) or b"")
-
-
-def base_of(api: Api) -> str:
-    return f"http://127.0.0.1:{api.port}"
 
 
 async def test_all_of_it_is_in_the_store_when_shipping_returns(api: Api, tmp_path: Path):

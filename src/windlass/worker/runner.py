@@ -102,6 +102,8 @@ class Run:
         except TimeoutError:
             self._preparing.cancel()
             await asyncio.wait([self._preparing])
+            if self._started_at is not None:
+                return None  # it made it in the last moment
             return self._end(Cause.TIMEOUT, f"start_timeout of {self.launch.spec.start_timeout:g} s passed")
         except asyncio.CancelledError:
             if self._stop is None:
@@ -121,6 +123,12 @@ class Run:
         await self._driver.start(self.ticket)
         self._started_at = clock.now()
         self._bench.reporter.started(self.ticket.attempt_id, self._started_at)
+        self._stop_again()
+
+    def _stop_again(self) -> None:
+        """A stop that came while it was starting found nothing to stop."""
+        if self._stop is not None:
+            self.stop(*self._stop)
 
     def _end(self, cause: Cause | None, message: str = "", exit_code: int | None = None) -> Ended:
         return Ended(clock.now(), cause, exit_code, message, self._started_at)

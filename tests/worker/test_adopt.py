@@ -1,0 +1,122 @@
+"""After a restart: the journal held against what the driver finds, row by row of adopt's table."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.api.serving import Api
+from tests.support import wait_until
+from tests.worker.site import a_launch, a_stop, at_work, base_of
+from windlass.core.ids import ATTEMPT, JOB, AttemptId, JobId
+from windlass.core.states import Cause, Driver
+from windlass.driver.base import Ticket
+from windlass.driver.mock import MockDriver
+from windlass.driver.process import ProcessDriver
+from windlass.mint import new_id
+from windlass.stream import wire
+from windlass.worker.adopt import adopt
+from windlass.worker.runner import ticket_of
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> MockDriver:
+    return MockDriver(tmp_path / "mock")
+
+
+async def test_open_and_found_is_adopted(tmp_path: Path, redis_url: str, api: Api):
+    launch = a_launch(env={"run_for": "0.6", "exit_code": "9"})
+    async with at_work(tmp_path, redis_url, base_of(api)) as before:
+        before.obey(launch)
+        await before.leader.hears(wire.Started, launch.attempt_id)
+    async with at_work(tmp_path, redis_url, base_of(api)) as after:
+        await adopt(after.agent, Driver.MOCK, after.agent.drivers[Driver.MOCK])
+        assert after.agent.node().used.millis == 100, "its room is taken again"
+        await adopt(after.agent, Driver.MOCK, after.agent.drivers[Driver.MOCK])
+        assert len(after.agent.runs) == 1, "and only once"
+        exited = await after.exited(launch)
+        assert (exited.cause, exited.exit_code) == (Cause.EXIT_CODE, 9)
+        await after.idle()
+        assert after.agent.node().used.millis == 0
+
+
+async def test_an_adopted_one_still_has_its_limits_and_can_be_stopped(tmp_path: Path, redis_url: str, api: Api):
+    limited = a_launch(env={"run_for": "60"}, attempt_timeout=0.4)
+    endless = a_launch(env={"run_for": "60"})
+    async with at_work(tmp_path, redis_url, base_of(api)) as before:
+        before.obey(limited, endless)
+        await before.leader.hears(wire.Started, count=2)
+    async with at_work(tmp_path, redis_url, base_of(api)) as after:
+        await adopt(after.agent, Driver.MOCK, after.agent.drivers[Driver.MOCK])
+        assert (await after.exited(limited)).cause is Cause.TIMEOUT
+        after.obey(a_stop(endless))
+        assert (await after.exited(endless)).cause is Cause.CANCELLED
+
+
+async def test_open_and_not_found_is_lost_and_not_started_again(tmp_path: Path, redis_url: str, api: Api):
+    launch = a_launch(env={"run_for": "60"})
+    async with at_work(tmp_path, redis_url, base_of(api)) as before:
+        before.obey(launch)
+        await before.leader.hears(wire.Started, launch.attempt_id)
+    (tmp_path / "mock" / f"{launch.attempt_id}.json").unlink()
+    async with at_work(tmp_path, redis_url, base_of(api)) as after:
+        await adopt(after.agent, Driver.MOCK, after.agent.drivers[Driver.MOCK])
+        exited = await after.exited(launch)
+        assert exited.cause is Cause.NODE_LOST
+        assert "not found" in exited.message
+        after.obey(launch)
+        assert not after.agent.runs
+
+
+async def test_ended_is_told_again_and_what_is_left_is_removed(
+    tmp_path: Path, redis_url: str, api: Api, driver: MockDriver
+):
+    launch = a_launch(env={"exit_code": "6"})
+    async with at_work(tmp_path, redis_url, base_of(api)) as before:
+        before.obey(launch)
+        first = await before.exited(launch)
+        await before.idle()
+    ticket = ticket_of(launch, tmp_path / "attempts")
+    await driver.prepare(ticket)  # as after a crash between the outcome and the removal
+    await driver.start(ticket)
+    async with at_work(tmp_path, redis_url, base_of(api)) as after:
+        await adopt(after.agent, Driver.MOCK, after.agent.drivers[Driver.MOCK])
+        again = await after.exited(launch)
+        assert (again.cause, again.exit_code) == (first.cause, first.exit_code) == (Cause.EXIT_CODE, 6)
+        assert not after.agent.runs
+        assert await driver.survivors() == []
+
+
+async def test_unknown_and_found_is_ended_and_removed(tmp_path: Path, redis_url: str, api: Api, driver: MockDriver):
+    await driver.open()
+    strange = AttemptId(new_id(ATTEMPT))
+    for env in ({"run_for": "60"}, {"run_for": "60", "ignore_stop": "1"}):
+        spec = a_launch(env=env).spec
+        ticket = Ticket(strange, JobId(new_id(JOB)), 1, 3, spec, tmp_path)
+        await driver.prepare(ticket)
+        await driver.start(ticket)
+        async with at_work(tmp_path, redis_url, base_of(api)) as site:
+            await adopt(site.agent, Driver.MOCK, driver)
+            assert await driver.survivors() == []
+            assert not site.agent.runs
+            assert [r for r in await site.leader.listen() if isinstance(r, wire.Exited)] == []
+
+
+async def test_a_process_goes_on_over_a_restart(tmp_path: Path, redis_url: str, api: Api):
+    """Its exit code is the kernel's secret then: the end is a loss by infrastructure, told once."""
+    mark = tmp_path / "marks"
+    command = ("sh", "-c", f"echo begun >> '{mark}'; sleep 0.5; echo done >> '{mark}'")
+    launch = a_launch(driver=Driver.PROCESS, command=command)
+    for round in range(2):
+        driver = ProcessDriver(tmp_path / "slots", "node_x")
+        async with at_work(tmp_path, redis_url, base_of(api), drivers={Driver.PROCESS: driver}) as site:
+            if round == 0:
+                site.obey(launch)
+                await wait_until(mark.exists, "it has begun")
+            else:
+                adopting = asyncio.create_task(adopt(site.agent, Driver.PROCESS, driver))
+                exited = await site.exited(launch)
+                await adopting
+                assert exited.cause is Cause.NODE_LOST
+                assert mark.read_text() == "begun\ndone\n"
+                await site.idle()
