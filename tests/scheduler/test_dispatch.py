@@ -52,9 +52,21 @@ async def test_a_shape_never_seen_before_is_placed(office: Office) -> None:
     await office.node(cpu=8)
     for cpu in (0.25, 0.5, 2.0):
         [job] = await office.ledger.submit(a_spec(cpu=cpu))
-        office.desk.line.arrived(0)
+        office.desk.line.arrived((), 0)
         assert await dispatch.run_once(office.desk) == 1
         assert (await office.ledger.task(job)).task.state is TaskState.ACTIVE
+
+
+async def test_a_small_newcomer_does_not_wait_behind_a_deep_line(office: Office) -> None:
+    """More of one shape wait than were read; what arrives is of another that fits at once."""
+    await office.node(cpu=1)
+    await office.ledger.submit(*[a_spec(cpu=0.75)] * 100)
+    assert await dispatch.run_once(office.desk) == 1
+    [small] = await office.ledger.submit(a_spec(cpu=0.25))
+    number = (await office.ledger.task(small)).task.shape
+    office.desk.line.arrived((number,), 0)
+    assert await dispatch.run_once(office.desk) == 1
+    assert (await office.ledger.task(small)).task.state is TaskState.ACTIVE
 
 
 async def test_what_was_cancelled_meanwhile_is_not_placed(office: Office) -> None:

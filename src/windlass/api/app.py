@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import structlog
@@ -98,9 +98,13 @@ async def _means(settings: Settings) -> AsyncGenerator[Services]:
 async def _keep_nodes(services: Services) -> None:
     """The nodes for the submit check, a moment old."""
     while True:
-        with suppress(Unavailable):
+        try:
             async with borrow(services.pool) as conn:
                 services.nodes = [row.node for row in await node_store.every(conn)]
+        except Unavailable:
+            pass  # each request says so itself
+        except Exception:
+            log.exception("nodes_not_read")
         await asyncio.sleep(NODES_EVERY_S)
 
 

@@ -13,6 +13,7 @@ import structlog
 
 from windlass import crash
 from windlass.core.ids import JobId
+from windlass.core.placement.snapshot import shape_of
 from windlass.errors import IdempotencyMismatch, Unavailable
 from windlass.store import jobs
 from windlass.store.db import Pool, borrow
@@ -49,6 +50,7 @@ class Intake:
         self._some = asyncio.Event()
         self._ringing: asyncio.Task[None] | None = None
         self._ring_again = False
+        self._arrived: set[int] = set()
         self._highest = _LOWEST
 
     async def submit(self, wanted: Sequence[NewJob]) -> list[Result]:
@@ -93,14 +95,15 @@ class Intake:
                 _fail(batch, error)
             return
         crash.point("submit.committed")
-        self._ring(max(job.spec.priority for job in wanted))
+        self._ring(wanted)
         for (_, done), answer in zip(batch, results, strict=True):
             if not done.done():
                 done.set_result(answer)
 
-    def _ring(self, priority: int) -> None:
+    def _ring(self, accepted: Sequence[NewJob]) -> None:
         """Let the leader know, without making anybody wait for it."""
-        self._highest = max(self._highest, priority)
+        self._arrived |= self._shapes.known({shape_of(job.spec) for job in accepted})
+        self._highest = max(self._highest, max(job.spec.priority for job in accepted))
         if self._ringing is None or self._ringing.done():
             self._ringing = asyncio.create_task(self._tell())
         else:
@@ -109,9 +112,10 @@ class Intake:
     async def _tell(self) -> None:
         while True:
             self._ring_again = False
+            shapes, self._arrived = tuple(self._arrived), set[int]()
             highest, self._highest = self._highest, _LOWEST
             try:
-                await self._producer.report([wire.Bell("jobs", highest)])
+                await self._producer.report([wire.Bell("jobs", shapes, highest)])
             except StreamDown as error:
                 log.warning("bell_not_rung", error=str(error))
             if not self._ring_again:

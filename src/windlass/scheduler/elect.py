@@ -76,14 +76,13 @@ class Elector:
     async def _stand(self) -> int | None:
         """One try for the lease: the term won, or None."""
         conn = await self._connection()
-        term = await self._take(conn)
-        if term is None and self._terms.bell:
-            current = await leases.leader(conn)
-            if current is not None and current.live and await leases.silent(conn, current.term):
-                log.info("leader_session_gone", holder=current.holder, term=current.term)
-                await leases.expire(conn, current.term)
-                term = await self._take(conn)
-        return term
+        current = await leases.leader(conn)  # looked at first: a try would lock the row the leader writes under
+        if current is not None and current.live:
+            if not self._terms.bell or not await leases.silent(conn, current.term):
+                return None
+            log.info("leader_session_gone", holder=current.holder, term=current.term)
+            await leases.expire(conn, current.term)
+        return await self._take(conn)
 
     async def _take(self, conn: Conn) -> int | None:
         self._since = time.monotonic()

@@ -107,9 +107,9 @@ async def _read(desk: Desk, watch: Watch, swept: float) -> Sequence[wire.Report]
 
 
 async def _bells(desk: Desk, bells: Sequence[wire.Bell]) -> None:
-    jobs = [bell.priority for bell in bells if bell.what == "jobs"]
-    if jobs:
-        desk.line.arrived(max(jobs))
+    for bell in bells:
+        if bell.what == "jobs":
+            desk.line.arrived(bell.shapes, bell.priority)
     if any(bell.what == "outbox" for bell in bells):
         await ship.run_once(desk, 0.0)
 

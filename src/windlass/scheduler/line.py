@@ -5,7 +5,7 @@ line. It is read again when it runs short, when something may rank before its ta
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from windlass.core.ids import TaskId
@@ -50,10 +50,11 @@ class Line:
         counts = Counter(head.pending.shape for head in self.heads.values())
         return all(counts[shape] >= room.get(shape, 1) for shape in self.cut)
 
-    def arrived(self, priority: int) -> None:
-        """Tasks of at most this priority have joined: unless all of them rank behind what was read, read again."""
+    def arrived(self, shapes: Collection[int], priority: int) -> None:
+        """Tasks of these shapes (none: any) and of at most this priority have joined. Unless all of them rank behind
+        what was read of their shapes, read again."""
         lowest = min((head.pending.priority for head in self.heads.values()), default=None)
-        if not self.cut or lowest is None or priority > lowest:
+        if not shapes or not self.cut.issuperset(shapes) or lowest is None or priority > lowest:
             self.clear()
 
     def pending(self) -> list[Pending]:

@@ -1,6 +1,6 @@
 """Shapes: what placement looks at, interned, so that a line of alike tasks is one index range."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from windlass.core.placement.snapshot import Room, Shape
 from windlass.core.states import Driver
@@ -48,6 +48,10 @@ class Shapes:
                     if shape is not None:
                         self._known[shape] = number
         return self._known
+
+    def known(self, shapes: Iterable[Shape]) -> set[int]:
+        """The numbers of shapes that were interned a moment ago; one forgotten meanwhile is left out."""
+        return {self._known[shape] for shape in shapes if shape in self._known}
 
 
 async def every(conn: Conn) -> dict[int, Shape]:

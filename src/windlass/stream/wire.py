@@ -123,7 +123,8 @@ class Bell(Message, frozen=True, tag="bell"):
     """Something was committed that the leader should look at: new jobs, or orders in the outbox."""
 
     what: str
-    #: of new jobs, the highest priority among them
+    #: of new jobs: their shapes (none: any), and the highest priority among them
+    shapes: tuple[int, ...] = ()
     priority: int = 1000
 
 

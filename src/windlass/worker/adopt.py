@@ -34,7 +34,7 @@ async def adopt(agent: Agent, name: Driver, driver: base.Driver) -> None:
         if entry.ended is not None:
             bench.reporter.ended(attempt_id, entry.ended)
             if attempt_id in found:
-                await driver.remove(ticket_of(entry.launch, bench.folder))
+                await _remove(driver, ticket_of(entry.launch, bench.folder))
         elif attempt_id in found:
             _adopt(agent, driver, entry)
         else:
@@ -56,9 +56,13 @@ async def _reap(driver: base.Driver, survivor: Survivor, folder: Path) -> None:
     stranger = Ticket(
         AttemptId(survivor.attempt_id), JobId("unknown"), 0, survivor.fence, JobSpec(), folder / survivor.attempt_id
     )
+    await _remove(driver, stranger, running=survivor.running)
+
+
+async def _remove(driver: base.Driver, ticket: Ticket, *, running: bool = False) -> None:
     try:
-        if survivor.running:
-            await driver.stop(stranger, 0.0)
-        await driver.remove(stranger)
+        if running:
+            await driver.stop(ticket, 0.0)
+        await driver.remove(ticket)
     except base.DriverFault as fault:
-        log.warning("reap_failed", attempt_id=survivor.attempt_id, error=fault.message)
+        log.warning("remove_failed", attempt_id=ticket.attempt_id, error=fault.message)
