@@ -5,8 +5,11 @@ import socket
 import tracemalloc
 
 from tests.api.serving import Api, serving, settings_for
+from tests.builders import a_node
+from tests.conftest import Servers
 from tests.support import wait_until
 from windlass.api.app import serve
+from windlass.store.migrate import migrate
 
 
 async def knock(api: Api, path: str, accept: str = "text/event-stream") -> socket.socket:
@@ -122,3 +125,18 @@ async def test_a_second_server_serves_the_same_jobs(api: Api, redis_url: str):
         await wait_until(lambda: other.listeners == 1, "the request waits")
         await api.http.post(f"/v1/jobs/{job_id}/cancel")
         assert (await asyncio.wait_for(waiting, 5)).json()["state"] == "cancelled"
+
+
+async def test_a_server_over_an_empty_database_serves_once_it_is_migrated(servers: Servers, redis_url: str):
+    servers.execute("CREATE DATABASE empty_at_first")
+    try:
+        settings = settings_for(servers.url_of("empty_at_first"), redis_url)
+        async with serving(settings) as early:
+            await wait_until(lambda: borrowed(early) == 0, "it has looked for nodes in vain")
+            assert (await early.http.get("/v1/jobs")).status_code == 500
+            await migrate(settings.database.url)
+            await early.register(a_node("n1"))
+            await early.submit()
+            await wait_until(lambda: early.services.nodes, "it has looked again")
+    finally:
+        servers.execute("DROP DATABASE empty_at_first WITH (FORCE)")

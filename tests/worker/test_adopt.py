@@ -10,7 +10,7 @@ from tests.support import wait_until
 from tests.worker.site import a_launch, a_stop, at_work, base_of
 from windlass.core.ids import ATTEMPT, JOB, AttemptId, JobId
 from windlass.core.states import Cause, Driver
-from windlass.driver.base import Ticket
+from windlass.driver.base import DriverFault, Ticket
 from windlass.driver.mock import MockDriver
 from windlass.driver.process import ProcessDriver
 from windlass.mint import new_id
@@ -85,6 +85,28 @@ async def test_ended_is_told_again_and_what_is_left_is_removed(
         assert (again.cause, again.exit_code) == (first.cause, first.exit_code) == (Cause.EXIT_CODE, 6)
         assert not after.agent.runs
         assert await driver.survivors() == []
+
+
+class Stuck(MockDriver):
+    """Removes nothing."""
+
+    async def remove(self, ticket: Ticket) -> None:
+        raise DriverFault(Cause.START_FAILED, "the disk is read-only")
+
+
+async def test_what_can_not_be_removed_stops_nothing(tmp_path: Path, redis_url: str, api: Api):
+    over, runs, strange = a_launch(), a_launch(env={"run_for": "0.5"}), a_launch(env={"run_for": "60"})
+    driver = Stuck(tmp_path / "mock")
+    async with at_work(tmp_path, redis_url, base_of(api), {Driver.MOCK: driver}) as before:
+        before.obey(over, runs)
+        await before.exited(over)
+        await before.leader.hears(wire.Started, runs.attempt_id)
+        await driver.prepare(ticket_of(strange, tmp_path))
+        await driver.start(ticket_of(strange, tmp_path))
+    async with at_work(tmp_path, redis_url, base_of(api), {Driver.MOCK: driver}) as after:
+        await adopt(after.agent, Driver.MOCK, driver)
+        assert (await after.exited(over)).cause is None
+        assert (await after.exited(runs)).cause is None
 
 
 async def test_unknown_and_found_is_ended_and_removed(tmp_path: Path, redis_url: str, api: Api, driver: MockDriver):
