@@ -274,6 +274,8 @@ class Cluster:
             assert all(attempt["finished_at"] for attempt in tried), job
             lines, began = self.evidence(job["name"]), self.starts(job["name"])
             assert began == sorted(set(began)), (job, lines)
+            tries = [line.attempt for line in lines]
+            assert tries == sorted(tries), (job, lines)
             assert set(began) <= set(numbers), (job, lines)
             done = [line.attempt for line in lines if line.what == "end"]
             good = [attempt["number"] for attempt in tried if attempt["state"] == "succeeded"]

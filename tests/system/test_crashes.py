@@ -60,15 +60,16 @@ async def test_scheduler_killed_between_commit_and_send_the_next_one_launches_it
 async def test_a_standby_takes_over_and_nothing_is_placed_twice(cluster: Cluster) -> None:
     cluster.api()
     cluster.worker()
-    schedulers = [cluster.scheduler("a")]
+    waiting = [cluster.scheduler(name) for name in "abc"]
     await cluster.ready()
-    schedulers += [cluster.scheduler("b"), cluster.scheduler("c")]
     cluster.submit_all([cluster.spec(f"j{n}", "sleep 0.05", resources={"cpu": 1}) for n in range(120)])
-    for scheduler in schedulers[:2]:
-        await wait_until(lambda s=scheduler: '"leading"' in s.said(), "it leads")
+    for _ in range(2):
+        leader = await wait_until(lambda: next((s for s in waiting if '"leading"' in s.said()), None), "one leads")
+        assert leader is not None
         done = len(cluster.jobs(state="succeeded"))
         await wait_until(lambda d=done: len(cluster.jobs(state="succeeded")) > d + 10, "jobs end")
-        scheduler.kill()
+        leader.kill()
+        waiting.remove(leader)
     jobs = await cluster.all_over(120)
     assert {job["state"] for job in jobs} == {"succeeded"}
     assert all(cluster.starts(job["name"]) == [1] for job in jobs)
@@ -173,21 +174,22 @@ async def test_much_output_before_a_workers_crash_is_kept_whole_to_the_cap(clust
     worker = cluster.worker()
     await cluster.ready()
     flag = cluster.proofs / "go on"
+    width = 10 if driver == "process" else 1000  # the Engine is slow with short lines
+    lines = 8_000_000 // width
     script = (
-        "awk 'BEGIN { for (n = 1; n <= 1100000; n++) print n }'; say printed; "
+        f"awk 'BEGIN {{ for (n = 0; n < {lines}; n++) printf \"%0{width - 1}d\\n\", n }}'; say printed; "
         f"while [ ! -e '{flag}' ]; do sleep 0.05; done; echo last words"
     )
     job_id = cluster.submit(cluster.spec("much", script, driver=driver, max_retries=0))
     await wait_until(lambda: "printed" in [line.what for line in cluster.evidence("much")], "it has printed", 30)
     await wait_until(lambda: len(cluster.log(job_id)) >= 5 * 2**20, "half the cap is stored", 30)
-    await wait_until(lambda: worker.memory() > 0 and _idle(worker.pid), "the worker has read the rest", 20)
+    await wait_until(lambda: _idle(worker.pid), "the worker has read the rest", 20)
     worker.kill()
     worker.start()
     await wait_until(lambda: worker.said().count("adopted"), "it was adopted")
     flag.touch()
     await cluster.state(job_id, "succeeded" if driver == "docker" else "lost")
-    whole = b"".join(b"%d\n" % n for n in range(1, 1_100_001)) + b"last words\n"
-    assert 7.5e6 < len(whole) < 10 * 2**20
+    whole = b"".join(b"%0*d\n" % (width - 1, n) for n in range(lines)) + b"last words\n"
     assert cluster.log(job_id, attempt="1") == whole
 
 
