@@ -92,8 +92,9 @@ async def rate(port: int, supervisor: psutil.Process, quick: bool) -> list[Row]:
             alone.append(time.perf_counter() - began)
             await asyncio.sleep(0.1)
     await connection.close()
-    with suppress(subprocess.CalledProcessError):
-        subprocess.run(["docker", "image", "rm", "-f", IMAGE], check=True, capture_output=True)
+    with suppress(aiodocker.DockerError):
+        async with aiodocker.Docker() as docker:
+            await docker.images.delete(IMAGE, force=True)
     ratio = statistics.median(a / b for a, b in zip(ours, bare, strict=True))
     added = (statistics.median(alone) - statistics.median(alone_bare)) * 1000
     return [

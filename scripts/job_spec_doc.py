@@ -1,4 +1,4 @@
-"""Writes docs/job-spec.md from the tables that read a spec (src/windlass/core/spec.py), so that it says what they do.
+"""Writes docs/job-spec.md from the tables that read a spec (src/windlass/core/fields.py), so that it says what they do.
 
 python scripts/job_spec_doc.py > docs/job-spec.md
 """
@@ -6,7 +6,8 @@ python scripts/job_spec_doc.py > docs/job-spec.md
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from windlass.core.spec import BACKOFF, ENV_LIMIT, FIELDS, LABEL_LIMIT, RESOURCES, VOLUME, Field
+from windlass.core.fields import BACKOFF, FIELDS, RESOURCES, VOLUME
+from windlass.core.parsers import ENV_LIMIT, LABEL_LIMIT, Field
 from windlass.core.states import Cause
 
 EXAMPLE = """\
@@ -115,7 +116,7 @@ def page() -> str:
         "## Limits\n\n"
         f"A request may have 1 MiB for one job; `env` {ENV_LIMIT // 1024} KiB; `labels` {LABEL_LIMIT} entries. A batch "
         "has up to 1,000 jobs.\n",
-        "*Written by `scripts/job_spec_doc.py` from the tables in `src/windlass/core/spec.py`.*\n",
+        "*Written by `scripts/job_spec_doc.py` from the tables in `src/windlass/core/fields.py`.*\n",
     ]
     return "\n".join(parts)
 

@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
 from tests.api.serving import SEED, assert_problem, serving, settings_for
 from tests.api.test_openapi import OPERATIONS
 from tests.conftest import Servers
-from windlass.core.spec import FIELDS
+from windlass.core.fields import FIELDS
 
 pytestmark = pytest.mark.timeout(180)
 BOUNDED = settings(

@@ -14,7 +14,7 @@ from tests.cli.stub import Stub, a_job, an_attempt
 LIMIT_S = 0.2
 LIBRARIES = "anyio, asyncio, httpcore2, httpx2, msgspec, typer"
 SERVER_ONLY = {"fastapi", "starlette", "uvicorn", "uvloop", "psycopg", "redis", "aiodocker", "pydantic", "structlog"}
-NOT_FOR_A_LIST = {"rich", "yaml", "windlass.core.spec"}
+NOT_FOR_A_LIST = {"rich", "yaml", "windlass.core.fields"}
 
 
 def seconds(*command: str) -> float:

@@ -8,20 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from windlass.core.spec import (
-    BACKOFF,
-    ENV_LIMIT,
-    FIELDS,
-    RESOURCES,
-    VOLUME,
-    Backoff,
-    FieldError,
-    JobSpec,
-    Resources,
-    Volume,
-    parse_spec,
-    spec_schema,
-)
+from windlass.core.fields import BACKOFF, FIELDS, RESOURCES, VOLUME, parse_spec, spec_schema
+from windlass.core.parsers import ENV_LIMIT
+from windlass.core.spec import Backoff, FieldError, JobSpec, Resources, Volume
 from windlass.core.states import Driver
 
 PROCESS = {"command": ["true"]}

@@ -26,7 +26,8 @@ pytestmark = pytest.mark.timeout(120)
 
 
 class OwnEngine:
-    """A dockerd with its own folders and socket, without networks, in a network namespace of its own: it would take down the bridge."""
+    """A dockerd with its own folders and socket, without networks, and in a namespace of its own:
+    it would take the other engine's bridge down."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.url = folder, f"unix://{folder}/d.sock"
@@ -39,7 +40,8 @@ class OwnEngine:
         places = {"--data-root": "data", "--exec-root": "exec", "--pidfile": "pid"}
         folders = [part for option, name in places.items() for part in (option, str(self.folder / name))]
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(["unshare", "--net", "dockerd", "-H", self.url, *folders, *options], stdout=log, stderr=log)
+            command = ["unshare", "--net", "dockerd", "-H", self.url, *folders, *options]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
 
     def answers(self) -> bool:
         return subprocess.run(["docker", "-H", self.url, "version"], capture_output=True).returncode == 0

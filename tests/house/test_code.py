@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "windlass"
 FILES = sorted(SOURCE.rglob("*.py"))
 #: Files over the limit, and why.
-LONG_FILES = {"core/spec.py": "one table of every field, its rule and its words; two halves would have to agree"}
+LONG_FILES: dict[str, str] = {}
 FILE_LIMIT = 350
 #: Functions over the limit, and why.
 LONG_FUNCTIONS: dict[str, str] = {}

@@ -9,18 +9,9 @@ import yaml
 from scripts.job_spec_doc import CAUSES, EXAMPLE, page
 
 from windlass.cli.specfile import read
-from windlass.core.spec import (
-    BACKOFF,
-    FIELDS,
-    RESOURCES,
-    VOLUME,
-    Backoff,
-    Field,
-    JobSpec,
-    Resources,
-    Volume,
-    parse_spec,
-)
+from windlass.core.fields import BACKOFF, FIELDS, RESOURCES, VOLUME, parse_spec
+from windlass.core.parsers import Field
+from windlass.core.spec import Backoff, JobSpec, Resources, Volume
 from windlass.core.states import Cause
 
 ROOT = Path(__file__).parents[2]

@@ -9,12 +9,13 @@ from starlette.responses import Response
 from windlass.api import problems, schemas
 from windlass.api.answers import failures, reply
 from windlass.api.deps import BATCH_BODY_LIMIT, Means, Services, body
+from windlass.core.fields import parse_spec, spec_schema
 from windlass.core.ids import JOB, JobId
 from windlass.core.job import fingerprint
 from windlass.core.placement.explain import impossible
 from windlass.core.placement.snapshot import shape_of
 from windlass.core.quantity import show_size
-from windlass.core.spec import FieldError, JobSpec, parse_spec, spec_schema
+from windlass.core.spec import FieldError, JobSpec
 from windlass.errors import NotFound, SpecError, WindlassError
 from windlass.mint import new_id
 from windlass.store import jobs
