@@ -159,6 +159,10 @@ class Cluster:
         found = answer.json()["nodes"] if answer.status_code == 200 else []
         return [node for node in found if state in (None, node["state"])]
 
+    def stream_of(self, node: str) -> str:
+        """The key of the commands to this node."""
+        return f"{self.name}:node:{next(one['id'] for one in self.nodes() if one['name'] == node)}"
+
     def close(self) -> None:
         self.http.close()
         complaints = [role.stop() for role in reversed(self.started)]

@@ -49,15 +49,25 @@ async def some_are_done(cluster: Cluster, more_than: int = 20) -> None:
 
 
 async def test_flushall_in_the_middle_of_500_jobs(fragile: Cluster, own_servers: Servers) -> None:
+    """Launches on their way are lost, then reports on their way, then whatever there is."""
     fragile.api()
-    fragile.scheduler()
-    fragile.worker()
+    scheduler = fragile.scheduler()
+    worker = fragile.worker()
     await fragile.ready()
-    fragile.submit_all(short(fragile, 500))
     with redis.Redis.from_url(own_servers.valkey_url) as stream:
-        for done in (50, 150, 300):
-            await some_are_done(fragile, done)
-            stream.flushall()
+        worker.freeze()
+        fragile.submit_all(short(fragile, 500))
+        await wait_until(lambda: len(fragile.jobs(state="running")) == 8, "eight are placed")
+        assert stream.xlen(fragile.stream_of("n1")) > 0
+        stream.flushall()
+        worker.thaw()
+        await some_are_done(fragile, 50)
+        scheduler.freeze()
+        await wait_until(lambda: stream.xlen(f"{fragile.name}:leader") > 2, "reports wait")
+        stream.flushall()
+        scheduler.thaw()
+        await some_are_done(fragile, 250)
+        stream.flushall()
     all_ran_once(fragile, await fragile.all_over(500))
 
 

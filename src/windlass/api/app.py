@@ -118,6 +118,7 @@ def make_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=3,
+        timeout_keep_alive=65,  # longer than proxies and clients keep theirs, so that they close first
         lifespan="on",
         limit_concurrency=2000,
         backlog=1024,
