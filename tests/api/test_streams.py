@@ -133,7 +133,9 @@ async def test_a_server_over_an_empty_database_serves_once_it_is_migrated(server
         settings = settings_for(servers.url_of("empty_at_first"), redis_url)
         async with serving(settings) as early:
             await wait_until(lambda: borrowed(early) == 0, "it has looked for nodes in vain")
-            assert (await early.http.get("/v1/jobs")).status_code == 500
+            answer = await early.http.get("/v1/jobs")
+            assert answer.status_code == 503
+            assert "windlass migrate" in answer.json()["detail"]
             await migrate(settings.database.url)
             await early.register(a_node("n1"))
             await early.submit()

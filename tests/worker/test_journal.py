@@ -35,7 +35,6 @@ async def test_a_new_journal_knows_what_the_old_one_was_told(path: Path):
         assert second.entries[running.attempt_id].received_at == received
         assert second.entries[running.attempt_id].ended is None
         assert second.entries[over.attempt_id].ended == ended, "the first word counts"
-        assert not second.rebooted
         second.close()
     first.close()
 
@@ -82,16 +81,38 @@ def test_the_same_launch_twice_is_one_entry(path: Path):
     book.close()
 
 
-def test_a_boot_in_between_is_noticed(path: Path):
-    Journal(path).close()
-    text = path.read_text().replace(clock.boot_id(), "another")
-    path.write_text(text)
+def test_moments_of_another_boot_are_not_believed(path: Path):
+    launch = a_launch()
     book = Journal(path)
-    assert book.rebooted
+    book.launched([launch])
+    book.ended(launch.attempt_id, Ended(clock.now() + 1e6, started_at=clock.now() + 1e6))
     book.close()
+    path.write_text(path.read_text().replace(clock.boot_id(), "another"))
     book = Journal(path)
-    assert not book.rebooted
+    ended = book.entries[launch.attempt_id].ended
+    assert ended is not None
+    assert ended.at <= clock.now()
+    assert ended.started_at is None
     book.close()
+
+
+def test_a_disk_that_fills_loses_no_line_but_the_torn_one(path: Path, monkeypatch: pytest.MonkeyPatch):
+    book = Journal(path)
+    first, torn, third = a_launch(), a_launch(), a_launch()
+    book.launched([first])
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[:40]))
+    with pytest.raises(OSError, match="full"):
+        book.launched([torn])
+    assert torn.attempt_id not in book.entries
+    book.ended(first.attempt_id, Ended(clock.now(), exit_code=3))
+    monkeypatch.undo()
+    book.launched([third])
+    assert book.entries[first.attempt_id].ended is not None
+    book.close()
+    again = Journal(path)
+    assert set(again.entries) == {first.attempt_id, third.attempt_id}
+    again.close()
 
 
 async def test_it_stays_small(path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -64,6 +64,8 @@ class unavailable:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
+            raise Unavailable("the database has not the schema of this version; run `windlass migrate`") from error
         if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | PoolTimeout):
             raise Unavailable(f"PostgreSQL does not answer: {str(error).strip().splitlines()[0]}") from error
 

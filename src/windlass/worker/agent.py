@@ -72,7 +72,13 @@ class Agent:
         fresh = {c.attempt_id: c for c in commands if isinstance(c, wire.Launch) and c.attempt_id not in entries}
         for attempt_id in [a for a in fresh if a in self._stopped]:
             del fresh[attempt_id]
-        self.bench.journal.launched(fresh.values())
+        try:
+            self.bench.journal.launched(fresh.values())
+        except OSError as error:
+            for attempt_id in fresh:
+                why = f"the node can't note what it runs: {error.strerror}"
+                self.bench.reporter.say(wire.Refused(self.me.id, attempt_id, why))
+            fresh.clear()
         for launch in fresh.values():
             self._admit(launch)
         for command in commands:

@@ -6,16 +6,20 @@ An entry goes when the ledger says it has the outcome.
 """
 
 import asyncio
+import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from windlass.core.ids import AttemptId
 from windlass.core.states import Cause
 from windlass.stream.wire import Launch
 from windlass.worker import clock
+
+log = structlog.get_logger("worker")
 
 COMPACT_BYTES = 4 * 2**20
 
@@ -62,15 +66,16 @@ class Journal:
         self._syncing = asyncio.Lock()
         self._old: list[int] = []  # replaced files an fsync may still be at work on
         path.parent.mkdir(parents=True, exist_ok=True)
-        rebooted = self._load()
+        self._torn = False
+        self._load()
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._rewrite()
-        self.rebooted = rebooted
 
-    def _load(self) -> bool:
-        """Replays the file; a torn last line is left out. Returns whether the machine was booted since."""
+    def _load(self) -> None:
+        """Replays the file; a torn line is left out. Moments of an earlier boot mean nothing now: they become this
+        one's."""
         if not self._path.exists():
-            return False
+            return
         boot = None
         for raw in self._path.read_bytes().splitlines():
             try:
@@ -85,38 +90,57 @@ class Journal:
                 self.entries[line.attempt].ended = line.ended
             for attempt_id in line.forget:
                 self.entries.pop(attempt_id, None)
-        return boot is not None and boot != clock.boot_id()
+        if boot != clock.boot_id():
+            now = clock.now()
+            for entry in self.entries.values():
+                entry.received_at = now
+                if entry.ended is not None:
+                    entry.ended = msgspec.structs.replace(entry.ended, at=now, started_at=None)
 
     def _write(self, lines: Iterable[_Line]) -> None:
-        data = b"".join(_encode(line) + b"\n" for line in lines)
-        os.write(self._fd, data)
-        self._size += len(data)
+        data = (b"\n" if self._torn else b"") + b"".join(_encode(line) + b"\n" for line in lines)
+        written = os.write(self._fd, data)
+        self._size += written
         self._written += 1
+        self._torn = written < len(data)
+        if self._torn:
+            raise OSError(errno.ENOSPC, "the disk is full", str(self._path))
 
     def launched(self, launches: Iterable[Launch]) -> None:
-        """These were taken up."""
+        """These were taken up. Raises OSError when the disk won't have it: then none was."""
         now = clock.now()
         fresh = [launch for launch in launches if launch.attempt_id not in self.entries]
         for launch in fresh:
             self.entries[launch.attempt_id] = Entry(launch, now)
-        if fresh:
-            self._write(_Line(launch=launch, received_at=now) for launch in fresh)
+        try:
+            if fresh:
+                self._write(_Line(launch=launch, received_at=now) for launch in fresh)
+        except OSError:
+            for launch in fresh:
+                del self.entries[launch.attempt_id]
+            raise
 
     def ended(self, attempt_id: AttemptId, ended: Ended) -> None:
-        """This is how it ended. The first word counts."""
+        """This is how it ended. The first word counts. On a full disk it is kept in memory alone."""
         entry = self.entries[attempt_id]
         if entry.ended is None:
             entry.ended = ended
-            self._write([_Line(attempt=attempt_id, ended=ended)])
+            try:
+                self._write([_Line(attempt=attempt_id, ended=ended)])
+            except OSError as error:
+                log.error("journal_not_written", attempt_id=attempt_id, error=str(error))
 
     def forget(self, attempt_ids: Iterable[AttemptId]) -> None:
         """The ledger has these."""
         known = tuple(a for a in attempt_ids if self.entries.pop(a, None) is not None)
         if not known:
             return
-        self._write([_Line(forget=known)])
-        if self._size > COMPACT_BYTES:
-            self._rewrite()
+        try:
+            self._write([_Line(forget=known)])
+            if self._size > COMPACT_BYTES:
+                self._rewrite()
+        except OSError as error:
+            log.error("journal_not_written", error=str(error))  # forgotten again when the ledger says so again
 
     async def sync(self) -> None:
         """Returns once all written so far is on the disk; callers at the same time share one fsync."""
