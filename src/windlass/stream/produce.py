@@ -17,15 +17,19 @@ from windlass.stream.keys import BACKLOG_LENGTH, FIELD, NEWS_LENGTH, Keys
 from windlass.stream.wire import CommandOut, Message, News, Report, encode
 
 
+#: Longer than any read blocks.
+ANSWER_S = 8.0
+
+
 class StreamDown(WindlassError):
     """Redis does not answer, or not sensibly. Nothing is lost: the ledger has it."""
 
 
 def connect(redis_url: str) -> Redis:
-    """A client for writing, and for reading by one reader only. Every wait is bounded."""
+    """A client for writing, and for reading by one reader only. Its answers are waited for through `heeding` alone."""
     return Redis.from_url(
         redis_url,
-        socket_timeout=8,
+        socket_timeout=None,  # redis-py's own makes a task of every send, and can swallow a cancel
         socket_connect_timeout=3,
         retry=Retry(NoBackoff(), 0),  # an outage is told, not hidden: the sweep repairs it
         decode_responses=False,
@@ -33,15 +37,16 @@ def connect(redis_url: str) -> Redis:
 
 
 async def heeding(answer: Awaitable[Any]) -> Any:
-    """What redis-py answers. A cancel that it keeps to itself on the way is raised behind it, or its task would never
-    end."""
+    """What redis-py answers, within ANSWER_S seconds. A cancel that it keeps to itself on the way is raised behind it,
+    or its task would never end. Raises TimeoutError."""
     task = asyncio.current_task()
-    before = task.cancelling() if task else 0
-    try:
-        return await answer
-    finally:
-        if task is not None and task.cancelling() > before:
-            raise asyncio.CancelledError
+    async with asyncio.timeout(ANSWER_S):
+        before = task.cancelling() if task else 0
+        try:
+            return await answer
+        finally:
+            if task is not None and task.cancelling() > before:
+                raise asyncio.CancelledError
 
 
 @dataclass(frozen=True, slots=True)
