@@ -17,8 +17,8 @@ def test_each_node_answers_with_numbers() -> None:
     told = explain(a_shape(2, 2 * GIB), fleet, 3)
     assert told.summary == "none of 5 nodes has room now; 3 ahead of it in line"
     assert [(n.node, n.fits, n.reasons) for n in told.nodes] == [
-        ("a", False, ("has only 1 of 2 cpu",)),
-        ("b", False, ("has free 0.5 of 2 cpu", "has free 1Gi of 2Gi memory")),
+        ("a", False, ("has only 1 cpu (2 needed)",)),
+        ("b", False, ("has 0.5 cpu free (2 needed)", "has 1Gi memory free (2Gi needed)")),
         ("c", False, ("is cordoned",)),
         ("d", False, ("is suspect",)),
         ("e", False, ("offers no driver process (offers: docker)",)),
@@ -35,7 +35,7 @@ def test_the_summary_says_what_matters_most() -> None:
         "no node offers the driver process; 1 ahead of it in line"
     )
     assert explain(shape, [a_node(cpu=2, used=Room(500, 0))], 0).summary == (
-        "the one node has no room now: n1 has free 1.5 of 2 cpu; first in line"
+        "the one node has no room now: n1 has 1.5 cpu free (2 needed); first in line"
     )
 
 
@@ -44,5 +44,8 @@ def test_what_no_node_could_ever_hold_is_told_at_submit() -> None:
     assert impossible(a_shape(2, GIB), fleet) is None
     assert impossible(a_shape(2, GIB), []) is None, "before the first node registers nothing is impossible"
     assert impossible(a_shape(4, 2 * GIB), fleet) == (
-        "no node could ever hold it: the best of 2, b, has only 1Gi of 2Gi memory"
+        "no node could ever hold it: the best of 2, b, has only 1Gi memory (2Gi needed)"
+    )
+    assert impossible(a_shape(4, GIB), [a_node("a", 2, 4 * GIB)]) == (
+        "no node could ever hold it: the one node, a, has only 2 cpu (4 needed)"
     )

@@ -130,13 +130,13 @@ async def test_why_tells_each_nodes_reason_in_numbers(cluster: Cluster) -> None:
     assert status["ahead"] == 1
     (verdict,) = status["explanation"]
     assert (verdict["node"], verdict["fits"]) == ("n1", False)
-    assert verdict["reasons"] == ["has free 0.5 of 1 cpu", "has free 1Gi of 2Gi memory"]
+    assert verdict["reasons"] == ["has 0.5 cpu free (1 needed)", "has 1Gi memory free (2Gi needed)"]
     told = cluster.cli("why", waiting[0])
     assert told.returncode == 0
-    for words in ("n1", "0.5 of 1 cpu", "1Gi of 2Gi memory", "first in line"):
+    for words in ("n1", "0.5 cpu free (1 needed)", "1Gi memory free (2Gi needed)", "first in line"):
         assert words in told.stdout
     refused = cluster.http.post("/v1/jobs", json=cluster.spec("huge", resources={"cpu": 3}))
     assert refused.status_code == 422
-    assert "2 of 3 cpu" in refused.json()["errors"][0]["message"]
+    assert "2 cpu (3 needed)" in refused.json()["errors"][0]["message"]
     for job_id in (holder, *waiting):
         cluster.http.post(f"/v1/jobs/{job_id}/cancel")

@@ -40,7 +40,7 @@ class Problem(Model):
 class NodeAnswer(Model):
     node: str = Field(examples=["worker-1"])
     fits: bool
-    reasons: list[str] = Field(examples=[["has free 0.5 of 2 cpu"]])
+    reasons: list[str] = Field(examples=[["has 0.5 cpu free (2 needed)"]])
 
 
 class Attempt(Model):

@@ -35,9 +35,8 @@ def impossible(shape: Shape, nodes: Sequence[Node]) -> str | None:
     if not nodes or any(not list(never(node, shape)) for node in nodes):
         return None
     tightest = min(nodes, key=lambda node: (len(list(never(node, shape))), -node.capacity.millis, node.name))
-    return f"no node could ever hold it: the best of {len(nodes)}, {tightest.name}, " + " and ".join(
-        never(tightest, shape)
-    )
+    which = f"the best of {len(nodes)}, {tightest.name}," if len(nodes) > 1 else f"the one node, {tightest.name},"
+    return f"no node could ever hold it: {which} " + " and ".join(never(tightest, shape))
 
 
 def _verdict(node: Node, shape: Shape) -> NodeVerdict:

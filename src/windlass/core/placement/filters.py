@@ -9,7 +9,7 @@ from windlass.core.states import NodeState
 
 def never(node: Node, shape: Shape) -> Iterator[str]:
     """Reasons that no waiting will change: the node as a whole is too small."""
-    yield from _short("has only", node.capacity, shape.need)
+    yield from _short("has only {has} ({need} needed)", node.capacity, shape.need)
 
 
 def misfits(node: Node, shape: Shape) -> Iterator[str]:
@@ -22,7 +22,7 @@ def misfits(node: Node, shape: Shape) -> Iterator[str]:
         offers = ", ".join(sorted(node.drivers)) or "none"
         yield f"offers no driver {shape.driver} (offers: {offers})"
     too_small = list(never(node, shape))
-    yield from too_small or _short("has free", node.free, shape.need)
+    yield from too_small or _short("has {has} free ({need} needed)", node.free, shape.need)
 
 
 def fits(node: Node, shape: Shape) -> bool:
@@ -45,8 +45,8 @@ def could_fit(node: Node, shape: Shape) -> bool:
     )
 
 
-def _short(verb: str, has: Room, need: Room) -> Iterator[str]:
+def _short(words: str, has: Room, need: Room) -> Iterator[str]:
     if need.millis > has.millis:
-        yield f"{verb} {show_cpu(has.millis / 1000)} of {show_cpu(need.millis / 1000)} cpu"
+        yield words.format(has=f"{show_cpu(has.millis / 1000)} cpu", need=show_cpu(need.millis / 1000))
     if need.memory > has.memory:
-        yield f"{verb} {show_size(has.memory)} of {show_size(need.memory)} memory"
+        yield words.format(has=f"{show_size(has.memory)} memory", need=show_size(need.memory))
