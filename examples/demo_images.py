@@ -30,7 +30,7 @@ class Images:
     def prepare(self, node: dict[str, Any]) -> None:
         """Bring or make the images, if this node runs containers."""
         if "docker" not in node["drivers"]:
-            print("  No Docker Engine answers: the same work runs as plain processes.", flush=True)
+            print("  No containers here: the same work runs as plain processes.", flush=True)
             return
         if shutil.which("docker") is None:
             print("  There is no docker command to make images with: the same work runs as plain processes.")

@@ -54,6 +54,22 @@ def test_somebody_else_at_home_is_said(stub: Stub, cli: Cli):
     done = cli("ps")
     assert done.code == exits.Code.UNREACHABLE
     assert "does not answer as a Windlass API does" in done.err
+    stub.fail = lambda request: PlainTextResponse("<html>no such page</html>", 404)
+    done = cli("ps")
+    assert done.code == exits.Code.UNREACHABLE
+    assert "there is no Windlass API at" in done.err
+
+
+def test_https_where_there_is_none_is_said(stub: Stub, cli: Cli):
+    done = cli("ps", "--url", stub.url.replace("http:", "https:"))
+    assert done.code == exits.Code.UNREACHABLE
+    assert "no TLS with it" in done.err.splitlines()[0]
+
+
+def test_a_host_without_an_address_is_said(stub: Stub, cli: Cli):
+    done = cli("ps", "--url", "http://no-such-host.invalid")
+    assert done.code == exits.Code.UNREACHABLE
+    assert "Errno" not in done.err
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ async def attach(
         except asyncio.CancelledError:
             if interrupt.signal is None:
                 raise
-            talk(f"left; {job} goes on")
+            talk(f"left; {job} may still run")
             return 128 + interrupt.signal
 
 

@@ -163,7 +163,7 @@ class Cluster:
         lines = [
             f"Windlass {__version__} is ready after {time.monotonic() - self._started:.1f} s.",
             f"  API    {url}   docs: {url}/docs",
-            f"  node   {node.name}: {show_cpu(worker.cpu)} cores, {show_size(worker.memory)}; {offers(node.drivers)}",
+            f"  node   {node.name}: {show_cpu(worker.cpu)} cores, {show_size(worker.memory)}; {offers(node)}",
             f"  data   {folder.path}   logs: {folder.path / 'log'}",
             "  Ctrl-C stops everything.",
         ]
@@ -179,13 +179,15 @@ def say(text: str) -> None:
     print(time.strftime("%H:%M:%S"), text, flush=True)
 
 
-def offers(drivers: Sequence[str]) -> str:
-    """In one sentence how jobs run here."""
-    if "docker" in drivers:
-        return "jobs run in containers" + (" or, without an image, as processes" if "process" in drivers else "")
-    if "process" in drivers:
-        return "no Docker Engine answers, so jobs run as plain processes"
-    return "no Docker Engine answers and processes are not allowed, so no job can run"
+def offers(node: Node) -> str:
+    """In one sentence how jobs run here, and why not in containers."""
+    processes = "process" in node.drivers
+    if "docker" in node.drivers:
+        return "jobs run in containers" + (" or, without an image, as processes" if processes else "")
+    why = node.facts.get("docker", {}).get("detail") or "no Docker Engine is looked for"
+    return (
+        f"{'jobs run as plain processes' if processes else 'no job can run, since processes are not allowed'} ({why})"
+    )
 
 
 def free_port(port: int) -> int:

@@ -8,6 +8,7 @@ event it gave.
 import asyncio
 import os
 import random
+import socket
 import ssl
 import time
 from collections.abc import AsyncGenerator, Mapping
@@ -162,17 +163,23 @@ def _system_word(fault: BaseException) -> str:
     """The operating system's reason, which is in an inner cause, in its own words."""
     inner: BaseException | None = fault
     while inner is not None:
+        if isinstance(inner, ssl.SSLError):
+            return f"no TLS with it: {inner.reason or inner}"
+        if isinstance(inner, socket.gaierror):
+            return str(inner.strerror).lower()
         if isinstance(inner, OSError) and inner.errno is not None and inner.errno > 0:
             return os.strerror(inner.errno).lower()
         inner = inner.__cause__ or inner.__context__
     return str(fault)
 
 
-def _refusal(response: httpx2.Response) -> ApiError:
+def _refusal(response: httpx2.Response) -> ClientError:
     try:
         problem = msgspec.json.decode(response.content, type=Problem)
     except msgspec.DecodeError:
         problem = Problem(title=response.reason_phrase)
+    if response.status_code == 404 and not problem.code:  # ours carry one, whatever is missing
+        return Unexpected(f"there is no Windlass API at {response.url}")
     problem = msgspec.structs.replace(problem, status=response.status_code)
     after = response.headers.get("retry-after", "")
     return api_error(problem, float(after) if after.isdigit() else None)

@@ -148,6 +148,8 @@ class Engine:
 def _plain(fault: Exception) -> str:
     """The system's own words for what failed, without the client library's."""
     inner = getattr(fault, "os_error", fault)
+    if isinstance(inner, PermissionError):
+        return "its socket is not open to this user; as a rule it is to the group docker"
     return getattr(inner, "strerror", None) or str(inner) or type(inner).__name__
 
 
