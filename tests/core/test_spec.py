@@ -131,9 +131,10 @@ DEEP: list[tuple[dict[str, Any], str, str]] = [
     ({"comand": ["x"]}, "comand", "did you mean 'command'?"),
     ({"zzz": 1}, "zzz", "is not a field; known: name, image"),
     ({"command": None}, "command", "name an image or a command"),
-    ({"user": "app"}, "user", "needs the docker driver"),
+    ({"user": "app"}, "user", "needs a container"),
     ({"network": "none"}, "network", "needs the docker driver"),
     ({"image": "a", "driver": "process"}, "image", "drop driver: process"),
+    ({"volumes": [{"source": "/a", "target": "/b"}]}, "volumes", "needs a container; name an image, or drop it"),
     ({"driver": "docker"}, "image", "is missing"),
 ]
 

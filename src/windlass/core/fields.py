@@ -192,9 +192,10 @@ def _contradictions(spec: JobSpec, given: Mapping[str, Any]) -> Iterator[FieldEr
     if driver is Driver.PROCESS:
         if spec.command is None:
             yield FieldError("command", "is missing: with no image there is nothing to run; name an image or a command")
+        way = "name an image" if spec.image is None else "drop driver: process"
         for name in ("image", "user", "volumes"):
-            if given.get(name):
-                yield FieldError(name, "needs the docker driver; drop it, or drop driver: process", short(given[name]))
+            if value := given.get(name):
+                yield FieldError(name, f"needs a container; {way}, or drop it", value if name != "volumes" else None)
         if given.get("network") == "none":
             yield FieldError("network", "none needs the docker driver; a process shares the node's network", "none")
 
