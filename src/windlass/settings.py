@@ -136,6 +136,7 @@ class Worker(Struct, frozen=True, forbid_unknown_fields=True):
 class Log(Struct, frozen=True, forbid_unknown_fields=True):
     """Our own logs, written to standard error."""
 
+    #: the least that is written: debug, info, warning or error
     level: Literal["debug", "info", "warning", "error"] = "info"
     #: auto: console on a terminal, else json
     format: Literal["auto", "json", "console"] = "auto"

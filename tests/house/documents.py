@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.builders import T0, a_spec, a_task, an_attempt
+from tests.house.settings_page import settings
 from windlass.api.app import make_app
 from windlass.core.attempt import step
 from windlass.core.events import (
@@ -198,7 +199,7 @@ def openapi() -> str:
     return json.dumps(make_app(Settings()).openapi(), indent=1, ensure_ascii=False) + "\n"
 
 
-MADE = {"states.md": states, "openapi.json": openapi}
+MADE = {"states.md": states, "openapi.json": openapi, "settings.md": settings}
 
 
 if __name__ == "__main__":
