@@ -73,7 +73,8 @@ def run_one(cluster: Cluster, images: Images, example: Example) -> Result:
     last: dict[str, Any] = tries[-1] if tries else {}
     seen = (status["state"], len(tries), last.get("cause"))
     fault = "" if seen == (example.state, example.tries, example.cause) else f"{seen}: {status['status']['reason']}"
-    print(f"  {example.state} after {len(tries)} attempt(s), as it should" if not fault else f"  UNEXPECTED: {fault}")
+    after = f"{len(tries)} attempt{'s' if len(tries) > 1 else ''}"
+    print(f"  {example.state} after {after}, as it should" if not fault else f"  UNEXPECTED: {fault}")
     return Result(
         status["name"], ran_in, status["state"], str(len(tries)), last.get("cause") or "-",
         time.monotonic() - began, fault,

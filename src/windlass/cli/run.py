@@ -12,7 +12,7 @@ from windlass.cli.session import go
 
 
 def run(
-    command: Annotated[list[str] | None, typer.Argument(metavar="COMMAND", help="What to run.")] = None,
+    command: Annotated[list[str] | None, typer.Argument(metavar="COMMAND...", help="What to run.")] = None,
     image: Annotated[str | None, typer.Option("--image", "-i", help="Container image; none: a process.")] = None,
     cpu: Annotated[str | None, typer.Option(help="Cores, such as 1, 0.5 or 500m.")] = None,
     memory: Annotated[str | None, typer.Option("--memory", "-m", help="Memory, such as 512Mi or 1Gi.")] = None,
