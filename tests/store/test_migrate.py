@@ -42,7 +42,10 @@ async def test_a_server_that_is_not_there_is_unavailable() -> None:
 async def test_a_lost_connection_is_unavailable_and_a_mistake_is_not(database_url: str) -> None:
     pool = db.make_pool(database_url, "test", 1)
     async with pool:
-        with pytest.raises(psycopg.errors.UndefinedTable):
+        with pytest.raises(psycopg.errors.SyntaxError):
+            async with db.borrow(pool) as conn:
+                await conn.execute("SELEC")
+        with pytest.raises(Unavailable, match="windlass migrate"):
             async with db.borrow(pool) as conn:
                 await conn.execute("SELECT * FROM nowhere")
         with pytest.raises(Unavailable):
