@@ -7,28 +7,26 @@ read then, for the kernel tells it to the parent alone; its end is reported as l
 
 import asyncio
 import contextlib
-import ctypes
 import functools
 import os
 import resource
 import shutil
 import signal
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from windlass.core.ids import AttemptId
 from windlass.core.states import Cause
 from windlass.driver.base import Chunk, DriverFault, Facts, Outcome, Survivor, Ticket
-from windlass.driver.slots import STREAMS, Slot, Slots
+from windlass.driver.process_output import chunks
+from windlass.driver.slots import STREAMS, Slot, Slots, erase
 
-CHUNK_BYTES = 64 * 1024
 KEEP_BYTES = 24 * 2**20
 POLL_S = 0.2
 _INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SHELL", "SSL_CERT_FILE")
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 _RESET = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM)
-_PUNCH = 0x01 | 0x02  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, linux/falloc.h
 
 
 @dataclass(slots=True)
@@ -59,7 +57,7 @@ class ProcessDriver:
         for owner, slot in self._slots.found().items():
             attempt_id, _, fence = owner.partition(" ")
             self._used.setdefault(AttemptId(attempt_id), slot)
-            self._left[AttemptId(attempt_id)] = int(fence or 0)
+            self._left[AttemptId(attempt_id)] = _number(fence)
 
     async def close(self) -> None:
         """Let go of the pidfds; what runs goes on running."""
@@ -159,7 +157,9 @@ class ProcessDriver:
             _signal_group(child.pid, signal.SIGKILL)
 
     async def logs(self, ticket: Ticket, after: Mapping[str, int]) -> AsyncIterator[Chunk]:
-        """The files' content past the offsets, as it grows. What has been read is freed on disk when there is much."""
+        """The files' content past the offsets, as it grows. What has been read is freed on disk when there is much.
+        Of a job that prints faster than is read, what is neither its first nor its latest `keep_bytes` is passed over.
+        """
         offsets = {stream: after.get(stream, 0) for stream in STREAMS}
         while True:
             child = self._child(ticket.attempt_id)
@@ -168,9 +168,10 @@ class ProcessDriver:
             if slot is None:
                 return
             for stream in STREAMS:
-                for chunk in _read(slot, stream, offsets[stream], self._keep):
+                for chunk in chunks(slot, stream, offsets[stream], self._keep):
                     offsets[stream] = chunk.offset + len(chunk.data)
                     yield chunk
+                    await asyncio.sleep(0)  # the reader may never wait for anything, and others are to have a turn
             if over:
                 return
             assert child is not None
@@ -182,12 +183,8 @@ class ProcessDriver:
         self._left.pop(ticket.attempt_id, None)
         self._children.pop(ticket.attempt_id, None)
         slot = self._used.pop(ticket.attempt_id, None)
-        if slot is not None:
-            with os.scandir(slot.path("work")) as entries:
-                litter = next(entries, None) is not None
-            if litter:
-                await asyncio.to_thread(shutil.rmtree, slot.path("work"), True)
-            self._slots.give_back(slot)
+        if slot is not None and not self._slots.give_back(slot):
+            await asyncio.to_thread(erase, slot.folder)
 
     async def survivors(self) -> list[Survivor]:
         """Processes that carry an attempt id and this node's, and slots whose process has ended."""
@@ -247,39 +244,6 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
 
 
-def _read(slot: Slot, stream: str, offset: int, keep: int) -> Iterator[Chunk]:
-    """What is there from offset on. Far enough behind the reader, the disk gets its blocks back; what was given back
-    already is passed over."""
-    fd, size = slot.files[STREAMS.index(stream)], slot.size(stream)
-    if offset < size:
-        offset = _next_data(fd, offset)
-    while offset < size:
-        data = os.pread(fd, CHUNK_BYTES, offset)
-        if not data:
-            return
-        yield Chunk(stream, offset, data)
-        before, offset = offset, offset + len(data)
-        if offset // 2**20 != before // 2**20:
-            _free(fd, offset - offset % 2**20 - keep)
-
-
-def _next_data(fd: int, offset: int) -> int:
-    """The first place from offset on that is not a hole."""
-    try:
-        return os.lseek(fd, offset, os.SEEK_DATA)
-    except OSError:  # a file system without holes, or nothing but a hole
-        return offset
-
-
-def _free(fd: int, end: int) -> None:
-    """Give the file's first `end` bytes back to the disk; its size and offsets stay."""
-    if end <= 0:
-        return
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.fallocate(fd, _PUNCH, ctypes.c_longlong(0), ctypes.c_longlong(end))
-
-
 def _scan(node_id: str) -> list[tuple[AttemptId, int, int]]:
     """(attempt, fence, pid) of every process that leads its group and carries this node's marks."""
     found: list[tuple[AttemptId, int, int]] = []
@@ -295,8 +259,14 @@ def _scan(node_id: str) -> list[tuple[AttemptId, int, int]]:
             continue
         env = dict(pair.split(b"=", 1) for pair in raw.split(b"\0") if b"=" in pair)
         fence = env.get(b"WINDLASS_FENCE", b"0")
-        found.append((AttemptId(env[b"WINDLASS_ATTEMPT_ID"].decode(errors="replace")), int(fence), int(entry)))
+        attempt_id = AttemptId(env[b"WINDLASS_ATTEMPT_ID"].decode(errors="replace"))
+        found.append((attempt_id, _number(fence.decode(errors="replace")), int(entry)))
     return found
+
+
+def _number(text: str) -> int:
+    """A fence, or 0: jobs can write to where we read it from."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else 0
 
 
 def _find(attempt_id: AttemptId, node_id: str) -> int | None:

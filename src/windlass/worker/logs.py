@@ -35,7 +35,7 @@ class Piece(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(slots=True)
 class Cap:
-    """One stream's budget. Chunks come in order, without holes."""
+    """One stream's budget. Chunks come in order; past the head there may be holes."""
 
     stream: str
     limit: int
@@ -49,6 +49,8 @@ class Cap:
         room = max(0, head - chunk.offset)
         now, rest = chunk.data[:room], chunk.data[room:]
         if rest:
+            if chunk.offset > self.end:  # a hole: what is held from before it is too old to be sent
+                self.tail.clear()
             self.tail += rest
             self.end = chunk.offset + len(chunk.data)
             del self.tail[: max(0, len(self.tail) - (self.limit - head))]
