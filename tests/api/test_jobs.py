@@ -239,7 +239,7 @@ async def test_retrying_what_is_queued_or_runs_is_a_conflict(api: Api):
     job_id = await api.submit()
     assert_problem(await api.http.post(f"/v1/jobs/{job_id}/retry"), 409, "queued")
     await api.start(job_id)
-    assert_problem(await api.http.post(f"/v1/jobs/{job_id}/retry"), 409)
+    assert_problem(await api.http.post(f"/v1/jobs/{job_id}/retry"), 409, "is running")
 
 
 async def test_only_what_is_over_is_deleted(api: Api):

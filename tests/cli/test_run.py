@@ -31,6 +31,7 @@ def test_run_passes_on_the_jobs_code(stub: Stub, cli: Cli, code: int):
     [
         ("image_pull", "no such image: nope", "the image could not be pulled: no such image: nope"),
         ("timeout", "ran longer than 5 s", "time limit: ran longer than 5 s"),
+        ("oom", "killed: out of memory (its limit is 16Mi)", "killed: out of memory (its limit is 16Mi)"),
     ],
 )
 def test_a_job_with_no_code_of_its_own_gives_125_and_the_cause(

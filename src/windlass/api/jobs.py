@@ -16,7 +16,7 @@ from windlass.core.events import CancelRequested, Event, Ignored, RetryRequested
 from windlass.core.ids import JOB, JobId, is_id, task_of
 from windlass.core.placement.explain import Explanation, explain
 from windlass.core.spec import JobSpec
-from windlass.core.states import JobState, TaskState
+from windlass.core.states import JobState, TaskState, job_state
 from windlass.errors import Conflict, NotFound, Unavailable
 from windlass.store import jobs, nodes, shapes, tasks
 from windlass.store.apply import apply
@@ -158,7 +158,8 @@ async def retry_job(services: Means, job_id: JobKey, key: submit.Key = None) -> 
         spec = msgspec.json.decode(view.spec_text, type=JobSpec)
         return await submit.accept(services, submit.new_job(spec, key, job_id))
     if isinstance(await _move(services, job_id, RetryRequested()), Ignored):
-        raise Conflict(f"{job_id} is {view.state}: only a job that is over, or waits for its next attempt, is retried")
+        now = job_state(view.state)
+        raise Conflict(f"{job_id} is {now}: only a job that is over, or waits for its next attempt, is retried")
     async with borrow(services.pool) as conn:
         _, found = await document(conn, job_id)
     return reply(found, 200)
@@ -179,7 +180,7 @@ async def delete_job(services: Means, job_id: JobKey) -> Response:
             view = await jobs.get(conn, job_id)
             if view is None:
                 raise NotFound("job", job_id)
-            raise Conflict(f"{job_id} is {view.state}; cancel it first, and delete it once it is over")
+            raise Conflict(f"{job_id} is {job_state(view.state)}; cancel it first, and delete it once it is over")
     return Response(status_code=204)
 
 

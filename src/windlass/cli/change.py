@@ -53,6 +53,6 @@ async def _each(jobs: list[str], url: str | None, change: Callable[[Client, str]
                 if told is None:
                     raise
                 code, lines, hint = told
-                complain([f"{given}: {line}" for line in lines], hint.replace("ID", given))
+                complain([line if given in line else f"{given}: {line}" for line in lines], hint.replace("ID", given))
                 first = first or code
     return first

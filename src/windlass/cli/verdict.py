@@ -31,6 +31,8 @@ def fault(attempt: Attempt) -> str:
         "node_lost": f"node {attempt.node} was lost",
         "rejected": f"node {attempt.node} refused it",
     }.get(attempt.cause, attempt.cause)
+    if attempt.message and words in attempt.message:
+        return attempt.message
     return f"{words}: {attempt.message}" if attempt.message else words
 
 

@@ -53,7 +53,7 @@ class WaitTimeout(ClientError, TimeoutError):
     """The job did not end in the time given; it goes on."""
 
     def __init__(self, job_id: str, seconds: float, state: str) -> None:
-        super().__init__(f"{job_id} is still {state} after {seconds:g} s")
+        super().__init__(f"{job_id} is still {state} after {round(seconds, 1):g} s")
         self.job_id, self.seconds, self.state = job_id, seconds, state
 
 
