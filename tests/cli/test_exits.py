@@ -127,7 +127,7 @@ def test_several_ids_are_all_tried_and_the_first_failure_counts(stub: Stub, cli:
     stub.jobs = {"job_1": a_job("job_1", "running"), "job_3": a_job("job_3")}
     done = cli("retry", "job_1", "job_3")
     assert (done.code, done.out) == (exits.Code.CONFLICT, "job_3\n")
-    assert "job_1: job_1 is running" in done.err
+    assert "error: job_1 is running\n" in done.err
     assert "windlass show job_1" in done.err
 
 
