@@ -111,7 +111,11 @@ async def test_a_key_of_another_kind_is_told(client: Connect) -> None:
         await Producer(client(), KEYS).report(bells("x"))
 
 
+_DEEP = b"[" * 50_000 + b"]" * 50_000
+_HELLO = b'"type": "hello", "node_id": "n", "name": "n", "millis": 1, "memory": 1, "drivers": [], "version": ""'
 FORGED = [
+    {FIELD: b"[" + _DEEP + b"]"},
+    {FIELD: b"[{" + _HELLO + b', "facts": {"a": ' + _DEEP + b"}}]"},
     {b"other": b"field"},
     {FIELD: b"not json"},
     {FIELD: b"\xff\xfe"},

@@ -155,6 +155,8 @@ _encoder = msgspec.json.Encoder()
 _list = msgspec.json.Decoder(list[msgspec.Raw])
 #: A NUL as JSON writes it. PostgreSQL's text can't hold one, so none gets past this border.
 _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
+#: What can be wrong with an entry: not ours, not text, or nested deeper than can be read.
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def encode(messages: Sequence[Message]) -> bytes:
@@ -177,7 +179,7 @@ class Reader(Generic[T]):
             entry = _NUL.sub(rb"\1", given) if b"\\u0000" in given else given
             try:
                 messages += self._all.decode(entry)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+            except _UNREADABLE:
                 messages += self._singly(entry)
         return messages
 
@@ -186,13 +188,13 @@ class Reader(Generic[T]):
         found: list[T] = []
         try:
             pieces = _list.decode(entry)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except _UNREADABLE:
             self.skipped += 1
             return found
         for piece in pieces:
             try:
                 found.append(self._one.decode(piece))
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+            except _UNREADABLE:
                 self.skipped += 1
         return found
 
