@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from windlass.core.quantity import parse_cpu, parse_duration, parse_size, show_cpu, show_size
 
 HUGE = pytest.param(10**400, id="huge")
+LONG = pytest.param("9" * 1_000_010, id="long")
 
 
 @pytest.mark.parametrize(
@@ -18,7 +19,27 @@ def test_cpu(text: object, cores: float) -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    [0, -1, "0", "", "m", "lots", True, None, [1], "0.0001", "0.5m", "nan", "inf", "sNaN", float("nan"), 1e9, HUGE],
+    [
+        0,
+        -1,
+        "0",
+        "",
+        "m",
+        "lots",
+        True,
+        None,
+        [1],
+        "0.0001",
+        "0.5m",
+        "nan",
+        "inf",
+        "sNaN",
+        float("nan"),
+        1e9,
+        HUGE,
+        "1e-999999999",
+        LONG,
+    ],
 )
 def test_cpu_refused(bad: object) -> None:
     with pytest.raises(ValueError, match=r"\w"):
@@ -64,6 +85,7 @@ def test_size(text: object, size: int) -> None:
         "1025Pi",
         float("inf"),
         HUGE,
+        LONG,
     ],
 )
 def test_size_refused(bad: object) -> None:
@@ -105,6 +127,7 @@ def test_duration(text: object, seconds: float) -> None:
         "inf",
         float("inf"),
         HUGE,
+        LONG,
         pytest.param("9" * 400 + "d", id="nines"),
     ],
 )

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from windlass.core.fields import BACKOFF, FIELDS, RESOURCES, VOLUME, parse_spec, spec_schema
-from windlass.core.parsers import ENV_LIMIT
+from windlass.core.parsers import ENV_LIMIT, FAULTS_LIMIT
 from windlass.core.spec import Backoff, FieldError, JobSpec, Resources, Volume
 from windlass.core.states import Driver
 
@@ -161,6 +161,12 @@ def test_the_pointer_of_a_path() -> None:
 def test_all_faults_are_told_at_once() -> None:
     found = faults({"image": "a b", "comand": [], "resources": {"cpu": 0, "memory": 0}, "priority": "high"})
     assert set(found) == {"image", "comand", "resources.cpu", "resources.memory", "priority"}
+
+
+def test_faults_without_end_are_not_told() -> None:
+    found = parse_spec({f"field{n}": n for n in range(100_000)})
+    assert isinstance(found, list)
+    assert len(found) == FAULTS_LIMIT
 
 
 @pytest.mark.parametrize("raw", [None, [], "x", 1, True])

@@ -12,6 +12,7 @@ from windlass.api.deps import BATCH_BODY_LIMIT, Means, Services, body
 from windlass.core.fields import parse_spec, spec_schema
 from windlass.core.ids import JOB, JobId
 from windlass.core.job import fingerprint
+from windlass.core.parsers import FAULTS_LIMIT, short
 from windlass.core.placement.explain import impossible
 from windlass.core.placement.snapshot import shape_of
 from windlass.core.quantity import show_size
@@ -169,7 +170,8 @@ def _batch(document: object) -> list[object]:
         fields = cast("dict[str, object]", document)
         wanted, others = fields.get("jobs"), fields.keys() - {"jobs"}
         if others:
-            raise SpecError([FieldError(name, "is not a field; a batch has only `jobs`") for name in sorted(others)])
+            told = [short(name) for name in sorted(others)[:FAULTS_LIMIT]]
+            raise SpecError([FieldError(name, "is not a field; a batch has only `jobs`") for name in told])
         if isinstance(wanted, list) and 0 < len(cast("list[object]", wanted)) <= BATCH_LIMIT:
             return cast("list[object]", wanted)
     raise SpecError([FieldError("jobs", f"must be a list of 1 to {BATCH_LIMIT} jobs; send more in several batches")])

@@ -11,6 +11,8 @@ from windlass.core.spec import FieldError
 
 ENV_LIMIT = 128 * 1024
 LABEL_LIMIT = 64
+#: More faults of one object than this are not looked for: nobody reads them, and looking takes time.
+FAULTS_LIMIT = 20
 
 Parser = Callable[[object], Any]
 
@@ -158,12 +160,14 @@ def container_path(value: object) -> str:
 
 
 def read(table: Mapping[str, Field], raw: object, what: str) -> dict[str, Any]:
-    """The fields given in raw, parsed; raises Faults with all that is wrong."""
+    """The fields given in raw, parsed; raises Faults with what is wrong, the first FAULTS_LIMIT of it."""
     if not isinstance(raw, dict):
         raise ValueError(f"must be an object with fields such as {', '.join(list(table)[:3])}; see {what}")
     parsed: dict[str, Any] = {}
     errors: list[FieldError] = []
     for key, value in cast("dict[str, object]", raw).items():
+        if len(errors) >= FAULTS_LIMIT:
+            break
         row = table.get(key)
         if row is None:
             errors.append(FieldError(short(key), _unknown(key, table)))

@@ -11,22 +11,30 @@ from decimal import Decimal, InvalidOperation
 _BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50}
 _DECIMAL = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "": 1}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)(Ki|Mi|Gi|Ti|Pi|k|K|M|G|T|P|)B?", re.ASCII)
+_LEAST_CORES = Decimal("0.001")
+_LONGEST = 64  # characters; a number of a million digits takes seconds to work with
 _NEVER_S = 10 * 365 * 86_400
 _SPAN = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?", re.ASCII)
+
+
+def _brief(text: str) -> str:
+    if len(text) > _LONGEST:
+        raise ValueError(f"is longer than {_LONGEST} characters; round it")
+    return text.strip()
 
 
 def parse_cpu(value: object) -> float:
     """Cores, to a thousandth: 0.5, "0.5" and "500m" are half a core."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError('write cores as a number, such as 0.5, or thousandths, such as "500m"')
-    text = str(value).strip()
+    text = _brief(str(value))
     try:
         cores = Decimal(text[:-1]) / 1000 if text.endswith("m") else Decimal(text)
     except InvalidOperation:
         raise ValueError('write cores as a number, such as 0.5, or thousandths, such as "500m"') from None
     if not cores.is_finite() or not 0 < cores <= 100_000:
         raise ValueError("must be more than 0 and at most 100000 cores")
-    millis = cores * 1000
+    millis = cores * 1000 if cores >= _LEAST_CORES else cores
     if millis != millis.to_integral_value():
         raise ValueError('is finer than a thousandth of a core; round it to "1m" steps')
     return float(cores)
@@ -38,7 +46,7 @@ def parse_size(value: object) -> int:
         raise ValueError('write a size such as "512Mi", "1Gi" or a number of bytes')
     if isinstance(value, float) and not value.is_integer():
         raise ValueError("must be a whole number of bytes")
-    text = str(int(value)) if isinstance(value, int | float) else value.strip()
+    text = str(int(value)) if isinstance(value, int | float) else _brief(value)
     found = _SIZE.fullmatch(text)
     if found is None:
         raise ValueError('write a size such as "512Mi", "1Gi" or a number of bytes')
@@ -55,7 +63,7 @@ def parse_duration(value: object) -> float:
     if isinstance(value, int | float):
         seconds = float(min(value, _NEVER_S + 1))
     else:
-        text = value.strip()
+        text = _brief(value)
         found = _SPAN.fullmatch(text)
         if found is None or not text:
             try:
