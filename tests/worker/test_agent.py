@@ -59,6 +59,9 @@ async def test_a_launch_that_comes_again_starts_nothing(site: Site):
     await site.idle()
     site.obey(launch)
     assert not site.agent.runs, "nor after its end"
+    site.obey(wire.Forget((launch.attempt_id,)))
+    site.obey(launch)
+    assert not site.agent.runs, "nor once it is forgotten"
     await site.leader.listen()
     assert starts(site, launch) == 1
 
@@ -180,4 +183,4 @@ async def test_memory_of_stops_is_bounded(site: Site, monkeypatch: pytest.Monkey
     monkeypatch.setattr("windlass.worker.agent.TOMBSTONES", 10)
     for _ in range(30):
         site.obey(a_stop(a_launch()))
-    assert len(site.agent._stopped) == 10
+    assert len(site.agent._closed) == 10

@@ -14,7 +14,7 @@ from windlass.embedded.folder import DataFolder
 from windlass.embedded.valkey import Valkey
 from windlass.mint import new_id
 from windlass.stream import wire
-from windlass.stream.produce import Producer, connect
+from windlass.stream.produce import Producer, Receipt, connect
 from windlass.worker import clock
 from windlass.worker.journal import Ended
 from windlass.worker.reporter import Reporter, exited
@@ -98,6 +98,8 @@ async def test_nothing_is_lost_while_redis_is_away(roomy_folder: Path):
             posting.reporter.say(wire.Hello(ME, "n", 1, 1, (), "1"))
             await posting.leader.hears(wire.Hello)
             await valkey.stop()
+            read = Receipt("orders", "worker", [b"1-1"])
+            posting.reporter.receipt(read)
             posting.reporter.started(second.attempt_id, clock.now())
             posting.reporter.ended(first.attempt_id, Ended(clock.now(), None, 0))
             for _ in range(5):
@@ -105,6 +107,7 @@ async def test_nothing_is_lost_while_redis_is_away(roomy_folder: Path):
             await wait_until(lambda: not posting.reporter._some.is_set(), "it tried")
             posting.reporter.ended(second.attempt_id, Ended(clock.now(), Cause.OOM, 137))
             assert first.attempt_id not in posting.reporter.sent_at
+            assert posting.reporter._receipts == [read], "or what was taken up would be read again"
             await valkey.start()
             await posting.leader.close()
             posting.leader = Leader(url)

@@ -47,8 +47,8 @@ class Agent:
         self.runs: dict[AttemptId, Run] = {}
         self._used = NOTHING
         self._tasks: set[asyncio.Task[None]] = set()
-        #: attempts that were stopped before their launch came by
-        self._stopped: dict[AttemptId, None] = {}
+        #: attempts that are not to start (again): stopped before their launch came by, or forgotten
+        self._closed: dict[AttemptId, None] = {}
 
     def node(self) -> Node:
         """This node as its own admission sees it."""
@@ -70,7 +70,7 @@ class Agent:
         """Take up commands, launches first: a stop in the same batch finds what it stops."""
         entries = self.bench.journal.entries
         fresh = {c.attempt_id: c for c in commands if isinstance(c, wire.Launch) and c.attempt_id not in entries}
-        for attempt_id in [a for a in fresh if a in self._stopped]:
+        for attempt_id in [a for a in fresh if a in self._closed]:
             del fresh[attempt_id]
         try:
             self.bench.journal.launched(fresh.values())
@@ -137,9 +137,7 @@ class Agent:
             if entry.ended is not None:
                 self.bench.reporter.ended(command.attempt_id, entry.ended)
             return
-        self._stopped[command.attempt_id] = None
-        while len(self._stopped) > TOMBSTONES:
-            del self._stopped[next(iter(self._stopped))]
+        self._close(command.attempt_id)
         never = Ended(clock.now(), command.cause, None, f"{command.message}; it never started")
         self.bench.reporter.ended(command.attempt_id, never)
 
@@ -150,7 +148,13 @@ class Agent:
             if run is not None:
                 run.stop(Cause.CANCELLED, "superseded: the ledger no longer counts on it")
             self.bench.reporter.sent_at.pop(attempt_id, None)
+            self._close(attempt_id)
         self.bench.journal.forget(a for a in command.attempt_ids if a not in self.runs)
+
+    def _close(self, attempt_id: AttemptId) -> None:
+        self._closed[attempt_id] = None
+        while len(self._closed) > TOMBSTONES:
+            del self._closed[next(iter(self._closed))]
 
     def remind(self, older_than_s: float) -> None:
         """Report again the ends the ledger has not confirmed for so long."""

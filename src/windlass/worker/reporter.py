@@ -104,6 +104,7 @@ class Reporter:
             self._begun = begun | self._begun
             self._others = [m for m in others if not isinstance(m, wire.Beat)] + self._others
             self._ends = ends | self._ends
+            self._receipts = receipts + self._receipts
             await asyncio.sleep(RETRY_S)
             self._ring(urgent=True)
         else:
