@@ -175,8 +175,9 @@ class Cluster:
 
 
 def say(text: str) -> None:
-    """A line to whoever watches the terminal."""
-    print(time.strftime("%H:%M:%S"), text, flush=True)
+    """A line to whoever watches the terminal; with nobody there, or a full disk behind it, the work goes on."""
+    with contextlib.suppress(OSError):
+        print(time.strftime("%H:%M:%S"), text, flush=True)
 
 
 def offers(node: Node) -> str:
