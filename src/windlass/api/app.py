@@ -13,6 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from windlass import __version__
 from windlass.api import answers, events, health, internal, jobs, logs, nodes, problems, submit
 from windlass.api.deps import Services
+from windlass.api.door import Door
 from windlass.api.edge import Edge
 from windlass.api.hub import Hub
 from windlass.api.intake import Intake
@@ -114,6 +115,7 @@ def make_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
         app,
         host=settings.api.host,
         port=settings.api.port,
+        http=Door,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -1,0 +1,112 @@
+"""What a connection may take before there is a request."""
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+
+from tests.api.serving import Api
+from tests.support import wait_until
+from windlass.api import door
+
+HEAD = b"POST /v1/jobs HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n"
+WHOLE = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(door, "HEAD_S", 0.3)
+    monkeypatch.setattr(door, "BODY_S", 0.6)
+
+
+async def cut(reader: asyncio.StreamReader) -> bool:
+    """Whether the other side ends the connection soon."""
+    try:
+        await asyncio.wait_for(reader.read(), 2)
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        pass
+    return True
+
+
+async def leave(writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"GET /li",
+        HEAD,
+        HEAD + b"\r\n",
+        HEAD + b"\r\n{",
+        WHOLE + b"GET /li",
+        WHOLE + HEAD + b"\r\n",
+    ],
+    ids=[
+        "nothing",
+        "half a line",
+        "half a head",
+        "no body",
+        "half a body",
+        "half a next",
+        "a next's head",
+    ],
+)
+async def test_who_never_comes_to_an_end_is_cut_off(api: Api, caplog: pytest.LogCaptureFixture, said: bytes):
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    writer.write(said)
+    assert await cut(reader)
+    await leave(writer)
+    assert not [r for r in caplog.records if r.levelname == "ERROR"]
+
+
+async def test_a_head_without_end_is_cut_off(api: Api):
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    writer.write(b"GET /livez HTTP/1.1\r\n" + b"x: " + b"y" * 200_000)
+    assert await asyncio.wait_for(cut(reader), 0.25)
+    await leave(writer)
+
+
+async def test_a_quiet_connection_between_requests_is_kept(api: Api):
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    for _ in range(2):
+        writer.write(WHOLE)
+        assert b" 200 " in await reader.readuntil(b"}}")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(1), 0.8)
+    await leave(writer)
+
+
+async def test_an_empty_line_buys_no_time(api: Api):
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    writer.write(WHOLE)
+    await reader.readuntil(b"}}")
+    writer.write(b"\r\n")
+    assert await cut(reader)
+    await leave(writer)
+
+
+async def test_an_answer_may_take_longer_than_the_question(api: Api):
+    job_id = await api.submit()
+    answer = await api.http.get(f"/v1/jobs/{job_id}?wait=1")
+    assert answer.status_code == 200
+
+
+async def test_whoever_leaves_in_the_middle_is_no_error(api: Api, capsys: pytest.CaptureFixture[str]):
+    for _ in range(3):
+        _, writer = await asyncio.open_connection("127.0.0.1", api.port)
+        writer.write(HEAD + b"\r\n{")
+        await writer.drain()
+        await leave(writer)
+    await wait_until(lambda: _left(api), "their requests are over")
+    assert "request_failed" not in capsys.readouterr().err
+
+
+async def _left(api: Api) -> bool:
+    text = (await api.http.get("/metrics")).text
+    return 'route="/v1/jobs",status="400"' in text
