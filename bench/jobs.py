@@ -10,9 +10,9 @@ import psutil
 from bench.report import Row
 from bench.wire import Connection, submit_all, wait_all
 
-#: Eight at once on two cores: a quarter of a core each.
-SLOTS = 4
-NOOP = {"command": ["true"], "resources": {"cpu": 0.25, "memory": "16Mi"}, "labels": {"bench": "noop"}}
+#: How many at once on each core.
+SLOTS = 10
+NOOP = {"command": ["true"], "resources": {"cpu": 0.1, "memory": "16Mi"}, "labels": {"bench": "noop"}}
 
 
 def xargs(count: int) -> float:

@@ -18,9 +18,11 @@ from windlass.worker.journal import Ended
 log = structlog.get_logger("worker")
 
 LAZY_S = 0.05
-#: While more than this many attempts live, an end waits GATHER_S for others: the ledger writes a batch at one's price.
+#: While more than this many attempts live, an end waits for others, GATHER_S for each that lives:
+#: the ledger writes a batch at the price of one.
 BUSY = 3
-GATHER_S = 0.0015
+GATHER_S = 0.0002
+GATHER_MOST_S = 0.004
 RETRY_S = 0.5
 
 
@@ -78,7 +80,7 @@ class Reporter:
                 except TimeoutError:
                     pass
             if self.live > BUSY:
-                await asyncio.sleep(GATHER_S)
+                await asyncio.sleep(min(self.live * GATHER_S, GATHER_MOST_S))
             await self.flush()
 
     async def flush(self) -> None:
