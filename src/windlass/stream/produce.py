@@ -16,7 +16,6 @@ from windlass.errors import WindlassError
 from windlass.stream.keys import BACKLOG_LENGTH, FIELD, NEWS_LENGTH, Keys
 from windlass.stream.wire import CommandOut, Message, News, Report, encode
 
-
 #: Longer than any read blocks.
 ANSWER_S = 8.0
 
