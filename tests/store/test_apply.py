@@ -9,6 +9,7 @@ import pytest
 from tests.builders import Ledger, a_node, a_spec, placed
 from tests.store.conftest import Connect
 from tests.support import wait_until
+from windlass.core.attempt import step
 from windlass.core.events import CancelRequested, Exited, Started
 from windlass.core.ids import ATTEMPT, AttemptId
 from windlass.core.states import AttemptState, Cause, TaskState
@@ -182,3 +183,21 @@ async def test_an_attempt_that_ended_is_never_moved_again_by_a_later_one(ledger:
     found = await tasks.by_attempt(ledger.conn, [first.attempt.id, second.attempt.id])  # pyright: ignore
     assert [one.attempt.state for one in found.values() if one.attempt] == [AttemptState.LOST, AttemptState.PLACED]
     assert all(one.task.attempts == 2 for one in found.values())
+
+
+async def test_what_takes_the_place_of_an_end_waits_for_that_end(ledger: Ledger) -> None:
+    """A cancel moved the row whose end gives the room: neither is written, so no node holds more than it has."""
+    term = await ledger.lead()
+    first, second = await ledger.submit(a_spec(), a_spec())
+    await ledger.place(first, term=term)
+    live = await ledger.task(first)
+    assert live.attempt is not None
+    ends = step(live.task, live.attempt, Exited(live.attempt.placed_at + 1, None, 0), live.attempt.placed_at + 1)
+    assert isinstance(ends, Step)
+    takes = placed((await ledger.task(second)).task, fence=term)
+    await ledger.move(first, CancelRequested())
+    applied = await apply(ledger.conn, [ends, takes], term=term)
+    assert not applied.moved
+    assert (await ledger.task(second)).task.state is TaskState.QUEUED
+    applied = await apply(ledger.conn, [takes], term=term)
+    assert applied.moved == {takes.task.id}

@@ -68,6 +68,10 @@ def checked(raw: object, services: Services) -> JobSpec:
     if isinstance(spec, list):
         raise SpecError(spec)
     why = impossible(shape_of(spec), services.nodes)
+    most = max((node.capacity.memory for node in services.nodes), default=None)
+    if most is not None and (spec.resources.memory_max or 0) > most:
+        message = f"is more than any node has ({show_size(most)}); ask for less"
+        raise SpecError([FieldError("resources.memory_max", message, show_size(spec.resources.memory_max or 0))])
     if why is not None:
         asked = f"cpu {spec.resources.cpu:g}, memory {show_size(spec.resources.memory)}"
         raise SpecError([FieldError("resources", f"{why}; ask for less, or add a node that large", asked)])

@@ -73,7 +73,9 @@ RESOURCES: Mapping[str, Field] = {
         "Reserved on the node; also the hard limit unless memory_max is given.",
     ),
     "memory_max": Field(parse_size, _SIZE_SCHEMA, "Hard limit, when it may exceed what is reserved."),
-    "pids": Field(whole(1, 4_194_304), {"type": "integer", "minimum": 1, "default": 256}, "Processes and threads."),
+    "pids": Field(
+        whole(1, 32_768), {"type": "integer", "minimum": 1, "maximum": 32768, "default": 256}, "Processes and threads."
+    ),
     "shm_size": Field(parse_size, _SIZE_SCHEMA, "Size of /dev/shm in the container."),
 }
 

@@ -18,24 +18,34 @@ from windlass.core.task import Attempt, Step, Task, wake_at
 from windlass.errors import Fenced
 from windlass.store.db import Conn, unavailable
 
-#: Moves all steps whose base version still stands, under a share lock on the leader's lease row: a takeover waits for
-#: this statement's commit, and a statement of a former leader finds no row with its term and moves nothing.
-APPLY = """
-WITH doc AS MATERIALIZED (SELECT %(doc)s::json AS d),
-fence AS MATERIALIZED (SELECT term FROM leases WHERE name = 'leader' AND term = %(term)s::bigint FOR SHARE),
-moved AS (
-    UPDATE tasks t SET
+_MOVE = """ tasks t SET
         state = s.state, version = t.version + 1, attempts = s.attempts, retries = s.retries,
         infra_losses = s.infra_losses, cancel_requested = s.cancel_requested, reason = s.reason,
         queued_at = to_timestamp(s.queued_at), not_before = to_timestamp(s.not_before),
         wake_at = to_timestamp(s.wake_at), finished_at = to_timestamp(s.finished_at),
         expire_at = to_timestamp(s.expire_at)
-    FROM json_to_recordset((SELECT d -> 'tasks' FROM doc)) AS s (id text, base integer, state text, attempts integer,
-        retries integer, infra_losses integer, cancel_requested boolean, reason text, queued_at float8,
-        not_before float8, wake_at float8, finished_at float8, expire_at float8)
+    FROM asked s
     WHERE t.id = s.id AND t.version = s.base AND (%(term)s::bigint IS NULL OR EXISTS (SELECT FROM fence))
-    RETURNING t.id
+"""
+#: Moves all steps whose base version still stands, under a share lock on the leader's lease row: a takeover waits for
+#: this statement's commit, and a statement of a former leader finds no row with its term and moves nothing.
+#: A placement leans on the room that ends in the same write give back: it moves only if all that is no placement did.
+APPLY = (
+    """
+WITH doc AS MATERIALIZED (SELECT %(doc)s::json AS d),
+fence AS MATERIALIZED (SELECT term FROM leases WHERE name = 'leader' AND term = %(term)s::bigint FOR SHARE),
+asked AS MATERIALIZED (
+    SELECT * FROM json_to_recordset((SELECT d -> 'tasks' FROM doc)) AS s (id text, base integer, leans boolean,
+        state text, attempts integer, retries integer, infra_losses integer, cancel_requested boolean, reason text,
+        queued_at float8, not_before float8, wake_at float8, finished_at float8, expire_at float8)
 ),
+freeing AS (UPDATE"""
+    + _MOVE
+    + """ AND NOT s.leans RETURNING t.id),
+filling AS (UPDATE"""
+    + _MOVE
+    + """ AND s.leans AND (SELECT count(*) FROM freeing) = (SELECT count(*) FROM asked WHERE NOT leans) RETURNING t.id),
+moved AS (SELECT id FROM freeing UNION ALL SELECT id FROM filling),
 tried AS (
     INSERT INTO attempts AS a (id, task_id, number, node_id, node_name, fence, shape, state, placed_at, started_at,
         finished_at, stop_cause, stop_sent_at, cause, exit_code, message)
@@ -71,6 +81,7 @@ cleared AS (
 SELECT (SELECT array_agg(id) FROM moved), (SELECT array_agg(id) FROM ordered),
        (SELECT term FROM fence), extract(epoch FROM now())::float8
 """
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +123,7 @@ def _task_row(step: Step) -> dict[str, Any]:
     return {
         "id": task.id,
         "base": step.base,
+        "leans": any(isinstance(command, LaunchCommand) for command in step.commands),
         "state": task.state,
         "attempts": task.attempts,
         "retries": task.retries,
