@@ -122,7 +122,7 @@ resources = st.fixed_dictionaries(
     optional={
         "cpu": st.integers(1, 10**8).map(lambda millis: f"{millis}m") | st.integers(1, 10**5),
         "memory": sizes,
-        "pids": st.integers(1, 4_194_304),
+        "pids": st.integers(1, 32_768),
         "shm_size": sizes,
     },
 )

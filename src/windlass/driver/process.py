@@ -26,7 +26,8 @@ KEEP_BYTES = 24 * 2**20
 POLL_S = 0.2
 _INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SHELL", "SSL_CERT_FILE")
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-_RESET = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM)
+#: A job starts with every signal as the system has it, whatever the worker or its parent (nohup) ignores.
+_RESET = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 
 @dataclass(slots=True)
