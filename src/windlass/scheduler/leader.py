@@ -25,7 +25,7 @@ from windlass.scheduler.elect import Elector, Terms
 from windlass.scheduler.watch import Watch
 from windlass.settings import Settings
 from windlass.store import nodes, shapes, tasks
-from windlass.store.db import connect, unavailable
+from windlass.store.db import connect, plan_anew, unavailable
 from windlass.stream import wire
 from windlass.stream.consume import GroupReader
 from windlass.stream.keys import LEADER_GROUP, Keys
@@ -124,3 +124,4 @@ async def _sweep(desk: Desk, watch: Watch) -> None:
         desk.picture.next_due = min(desk.picture.next_due, desk.picture.now() + max(ahead, 0.0))
     desk.line.clear()
     await desk.clear_sent()
+    await plan_anew(desk.conn)

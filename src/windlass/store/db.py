@@ -81,3 +81,9 @@ async def borrow(pool: Pool) -> AsyncGenerator[Conn]:
 async def ping(conn: Conn) -> None:
     """Raises what the driver raises when the server does not answer."""
     await conn.execute("SELECT 1")
+
+
+async def plan_anew(conn: Conn) -> None:
+    """Forget this session's cached plans. One made while a table was small goes through all of it, and would be kept
+    however large the table grows."""
+    await conn.execute("DISCARD PLANS")
