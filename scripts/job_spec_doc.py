@@ -92,6 +92,7 @@ CAUSES: Mapping[Cause, tuple[str, str]] = {
     Cause.NODE_LOST: ("its node was lost, or forgot it", "an infrastructure loss, of which a job may have five"),
     Cause.CANCELLED: ("somebody cancelled the job", "nothing: the job is over"),
     Cause.REJECTED: ("the node refused it, such as for lack of room", "nothing: it is placed again"),
+    Cause.DRAINED: ("its node was drained and its deadline passed", "nothing: it is placed again"),
 }
 
 

@@ -129,8 +129,19 @@ class Worker(Struct, frozen=True, forbid_unknown_fields=True):
     heartbeat_s: Seconds = 2.0
     #: what a polite end does to running jobs: leave them to be adopted, or stop them
     on_exit: Literal["leave", "stop"] = "leave"
+    #: without a word from Redis or the API for this long, the watchdog ends what runs here
+    self_fence_s: Seconds = 12.0
     #: with on_exit=stop: all jobs are ended within this
     stop_within_s: Seconds = 5.0
+
+
+class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
+    """A role's own page for Prometheus. The API's is at /metrics on its port anyway."""
+
+    #: address to listen on
+    host: str = "127.0.0.1"
+    #: port of /metrics on schedulers and workers; 0: none
+    port: Port = 0
 
 
 class Log(Struct, frozen=True, forbid_unknown_fields=True):
@@ -152,4 +163,5 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     api: Api = field(default_factory=Api)
     scheduler: Scheduler = field(default_factory=Scheduler)
     worker: Worker = field(default_factory=Worker)
+    metrics: Metrics = field(default_factory=Metrics)
     log: Log = field(default_factory=Log)

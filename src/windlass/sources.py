@@ -20,7 +20,7 @@ from msgspec.structs import fields
 from windlass import crash
 from windlass.core.quantity import parse_cpu, parse_size
 from windlass.errors import SettingsError
-from windlass.settings import Api, Database, Log, Redis, Scheduler, Settings, Worker, masked
+from windlass.settings import Api, Database, Log, Metrics, Redis, Scheduler, Settings, Worker, masked
 
 PREFIX = "WINDLASS_"
 #: Variables read elsewhere: by the client, and by tests of crashes. They set nothing.
@@ -65,7 +65,8 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
 }
 
 _SECTIONS: Mapping[str, type[Struct]] = {
-    "database": Database, "redis": Redis, "api": Api, "scheduler": Scheduler, "worker": Worker, "log": Log,
+    "database": Database, "redis": Redis, "api": Api, "scheduler": Scheduler, "worker": Worker,
+    "metrics": Metrics, "log": Log,
 }  # fmt: skip
 #: Every dotted key and its type.
 _KEYS: Mapping[str, object] = {"cluster": fields(Settings)[0].type} | {

@@ -66,6 +66,7 @@ CAUSE_WORDS = {
     Cause.NODE_LOST: "the node, or its memory of the attempt, is gone",
     Cause.CANCELLED: "a user asked for it",
     Cause.REJECTED: "the node would not take it",
+    Cause.DRAINED: "its node was drained; it costs the task nothing",
 }
 NODE_WORDS = {
     NodeState.READY: "heard within the last seconds: takes work",

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from msgspec import NODEFAULT, Struct
 from msgspec.structs import FieldInfo, fields
 
-from windlass.settings import Api, Database, Log, Redis, Scheduler, Settings, Worker
+from windlass.settings import Api, Database, Log, Metrics, Redis, Scheduler, Settings, Worker
 from windlass.sources import variable
 
 SECTIONS: dict[str, type[Struct]] = {
-    "database": Database, "redis": Redis, "api": Api, "scheduler": Scheduler, "worker": Worker, "log": Log,
+    "database": Database, "redis": Redis, "api": Api, "scheduler": Scheduler, "worker": Worker,
+    "metrics": Metrics, "log": Log,
 }  # fmt: skip
 
 _HEAD = """\

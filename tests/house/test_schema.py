@@ -88,6 +88,7 @@ CHECKS: dict[tuple[str, str], type[StrEnum] | set[str]] = {
     ("tasks", "state"): TaskState,
     ("attempts", "state"): AttemptState,
     ("attempts", "cause"): Cause,
+    ("attempts", "stop_cause"): {"timeout", "cancelled", "drained"},
     ("nodes", "state"): NodeState,
     ("shapes", "driver"): Driver,
     ("log_chunks", "stream"): {"stdout", "stderr"},

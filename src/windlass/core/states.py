@@ -62,6 +62,7 @@ class Cause(StrEnum):
     NODE_LOST = "node_lost"
     CANCELLED = "cancelled"
     REJECTED = "rejected"
+    DRAINED = "drained"  # its node was drained: it costs the task nothing
 
 
 class Driver(StrEnum):

@@ -64,8 +64,12 @@ class Introduce(Message, frozen=True, tag="introduce"):
     """The leader does not know this node: say who you are."""
 
 
-Command = Launch | Stop | Forget | Introduce
-CommandOut = LaunchRaw | Stop | Forget | Introduce
+class Heard(Message, frozen=True, tag="heard"):
+    """The leader has read this node's beat: somebody leads, and can hear."""
+
+
+Command = Launch | Stop | Forget | Introduce | Heard
+CommandOut = LaunchRaw | Stop | Forget | Introduce | Heard
 
 
 class Hello(Message, frozen=True, tag="hello"):
@@ -79,6 +83,8 @@ class Hello(Message, frozen=True, tag="hello"):
     version: str
     labels: Mapping[str, str] = {}
     facts: Mapping[str, Any] = {}
+    #: it takes no more work: it is about to end
+    draining: bool = False
 
 
 class Beat(Message, frozen=True, tag="beat"):

@@ -89,7 +89,7 @@ class Agent:
                     self._forget(command)
                 case wire.Introduce():
                     self.bench.reporter.say(self.hello())
-                case wire.Launch():
+                case wire.Launch() | wire.Heard():
                     pass
 
     def _admit(self, launch: wire.Launch) -> None:
