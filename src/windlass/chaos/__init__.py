@@ -1,0 +1,1 @@
+"""Faults on purpose: what breaks a cluster so that anyone can see its promises hold."""
