@@ -179,7 +179,7 @@ HOT: list[tuple[str, str, dict[str, Any]]] = [
     ("ahead", jobs.AHEAD, {"priority": 1, "seq": 30_000}),
     ("by key", jobs.BY_KEY, {"keys": ["k"]}),
     ("expired", jobs.EXPIRED, {"limit": 100}),
-    ("delete", jobs.DELETE, {"ids": [f"job_{n}" for n in IDS]}),
+    ("delete", jobs.DELETE, {"ids": [f"job_{n}" for n in IDS], "term": None}),
     ("events after", events.AFTER, {"txid": "2", "row": 0, "limit": 100}),
     ("events of a job", events.OF_JOB, {"job_id": "job_00019000", "limit": 100}),
     ("outbox", outbox.STALE, {"age": 2.0, "limit": 100}),

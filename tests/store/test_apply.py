@@ -150,7 +150,8 @@ async def test_the_outbox_is_filled_per_node_and_cleared(ledger: Ledger) -> None
     assert [o.stop for o in await outbox.unsent(ledger.conn, 0)][-1] == (cancel.attempt.id,)
     await ledger.write(sent=applied.outbox)
     assert len(await outbox.unsent(ledger.conn, 0)) == 1
-    await outbox.clear(ledger.conn, [o.id for o in await outbox.unsent(ledger.conn, 0)])
+    term = await ledger.lead()
+    await outbox.clear(ledger.conn, [o.id for o in await outbox.unsent(ledger.conn, 0)], term=term)
     assert await outbox.unsent(ledger.conn, 0) == []
 
 

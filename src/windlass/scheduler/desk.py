@@ -97,7 +97,7 @@ class Desk:
         """Delete outbox rows that were shipped, when no write came by to do it."""
         if self.sent:
             done, self.sent = self.sent, []
-            await outbox.clear(self.conn, done)
+            await outbox.clear(self.conn, done, term=self.term)
 
     def adopt(self, outbox_ids: Iterable[int]) -> None:
         """Outbox rows whose commands go out with the next send."""

@@ -7,4 +7,4 @@ from windlass.store import jobs
 async def run_once(desk: Desk) -> int:
     """Delete a batch; returns how many."""
     ids = await jobs.expired(desk.conn)
-    return len(await jobs.delete(desk.conn, ids)) if ids else 0
+    return len(await jobs.delete(desk.conn, ids, term=desk.term)) if ids else 0

@@ -15,8 +15,8 @@ import msgspec
 from windlass.core.events import LaunchCommand, StopCommand
 from windlass.core.ids import TaskId
 from windlass.core.task import Attempt, Step, Task, wake_at
-from windlass.errors import Fenced
-from windlass.store.db import Conn, unavailable
+from windlass.store import fence
+from windlass.store.db import Conn
 
 _MOVE = """ tasks t SET
         state = s.state, version = t.version + 1, attempts = s.attempts, retries = s.retries,
@@ -27,13 +27,12 @@ _MOVE = """ tasks t SET
     FROM asked s
     WHERE t.id = s.id AND t.version = s.base AND (%(term)s::bigint IS NULL OR EXISTS (SELECT FROM fence))
 """
-#: Moves all steps whose base version still stands, under a share lock on the leader's lease row: a takeover waits for
-#: this statement's commit, and a statement of a former leader finds no row with its term and moves nothing.
+#: Moves all steps whose base version still stands.
 #: A placement leans on the room that ends in the same write give back: it moves only if all that is no placement did.
 APPLY = (
-    """
-WITH doc AS MATERIALIZED (SELECT %(doc)s::json AS d),
-fence AS MATERIALIZED (SELECT term FROM leases WHERE name = 'leader' AND term = %(term)s::bigint FOR SHARE),
+    f"""
+WITH {fence.FENCE},
+doc AS MATERIALIZED (SELECT %(doc)s::json AS d),
 asked AS MATERIALIZED (
     SELECT * FROM json_to_recordset((SELECT d -> 'tasks' FROM doc)) AS s (id text, base integer, leans boolean,
         state text, attempts integer, retries integer, infra_losses integer, cancel_requested boolean, reason text,
@@ -78,8 +77,8 @@ cleared AS (
     DELETE FROM outbox WHERE id IN (SELECT value::bigint FROM json_array_elements_text((SELECT d -> 'sent' FROM doc)))
         AND (%(term)s::bigint IS NULL OR EXISTS (SELECT FROM fence))
 )
-SELECT (SELECT array_agg(id) FROM moved), (SELECT array_agg(id) FROM ordered),
-       (SELECT term FROM fence), extract(epoch FROM now())::float8
+SELECT (SELECT term FROM fence), (SELECT array_agg(id) FROM moved), (SELECT array_agg(id) FROM ordered),
+       extract(epoch FROM now())::float8
 """
 )
 
@@ -96,13 +95,7 @@ class Applied:
 async def apply(conn: Conn, steps: Sequence[Step], *, term: int | None, sent: Sequence[int] = ()) -> Applied:
     """Write the steps, at most one per task. `sent` are outbox rows that were shipped. Raises Fenced, Unavailable."""
     doc = msgspec.json.encode(_document(steps, sent)).decode()
-    with unavailable():
-        cursor = await conn.execute(APPLY, {"doc": doc, "term": term})
-        row = await cursor.fetchone()
-    assert row is not None
-    moved, outbox, fence, now = row
-    if fence != term:
-        raise Fenced(f"term {term} is over: nothing was written")
+    _, moved, outbox, now = await fence.write(conn, APPLY, {"doc": doc}, term)
     return Applied(frozenset(moved or ()), tuple(outbox or ()), now)
 
 

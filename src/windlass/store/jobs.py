@@ -11,6 +11,7 @@ from windlass.core.ids import AttemptId, JobId, TaskId, task_of
 from windlass.core.placement.snapshot import shape_of
 from windlass.core.spec import JobSpec
 from windlass.core.states import JobState, TaskState
+from windlass.store import fence
 from windlass.store.db import Conn
 from windlass.store.shapes import Shapes
 
@@ -56,10 +57,11 @@ SELECT coalesce(sum(n), 0)::integer FROM shapes s CROSS JOIN LATERAL (
         SELECT FROM tasks t WHERE t.shape = s.id AND t.state = 'queued' AND (t.priority > %(priority)s
             OR t.priority = %(priority)s AND t.seq < %(seq)s) ORDER BY t.priority DESC, t.seq LIMIT 1000) h) c
 """
-#: Deletes jobs that are over, with all that hangs on them; an open one is left.
-DELETE = """
-WITH gone AS (
+#: Deletes jobs that are over, with all that hangs on them; an open one is left. A user's wish needs no term.
+DELETE = f"""
+WITH {fence.FENCE}, gone AS (
     DELETE FROM tasks WHERE job_id = ANY(%(ids)s) AND state IN ('succeeded', 'failed', 'cancelled')
+        AND (%(term)s::bigint IS NULL OR EXISTS (SELECT FROM fence))
     RETURNING id, job_id
 ), tries AS (
     DELETE FROM attempts WHERE task_id IN (SELECT id FROM gone) RETURNING id
@@ -72,7 +74,7 @@ WITH gone AS (
 ), told AS (
     INSERT INTO events (job_id, type) SELECT id, 'job.deleted' FROM job
 )
-SELECT id FROM job
+SELECT (SELECT term FROM fence), (SELECT array_agg(id) FROM job)
 """
 #: Jobs whose ttl_after_finished has passed, by tasks_expire.
 EXPIRED = "SELECT job_id FROM tasks WHERE expire_at <= now() ORDER BY expire_at LIMIT %(limit)s"
@@ -276,10 +278,10 @@ async def page(conn: Conn, wanted: Filter, limit: int, cursor: str | None) -> li
     return [_view(row) for row in await result.fetchall()]
 
 
-async def delete(conn: Conn, ids: Sequence[JobId]) -> frozenset[JobId]:
-    """Delete those that are over; returns them."""
-    rows = await (await conn.execute(DELETE, {"ids": list(ids)})).fetchall()
-    return frozenset(JobId(row[0]) for row in rows)
+async def delete(conn: Conn, ids: Sequence[JobId], *, term: int | None = None) -> frozenset[JobId]:
+    """Delete those that are over, by a user's wish or under the leader's term; returns them. Raises Fenced."""
+    _, gone = await fence.write(conn, DELETE, {"ids": list(ids)}, term)
+    return frozenset(gone or ())
 
 
 async def expired(conn: Conn, limit: int = 200) -> list[JobId]:

@@ -10,25 +10,30 @@ from psycopg.types.json import Jsonb
 from windlass.core.ids import NodeId
 from windlass.core.placement.snapshot import Node, Room
 from windlass.core.states import Driver, NodeState
+from windlass.store import fence
 from windlass.store.db import Conn
 
 #: Registers a node or renews what it says of itself; never touches `cordoned`. Only under the leader's term.
-UPSERT = """
+UPSERT = f"""
+WITH {fence.FENCE}, written AS (
 INSERT INTO nodes (id, name, state, drivers, millis, memory, version, labels, facts)
 SELECT %(id)s, %(name)s, %(state)s, %(drivers)s, %(millis)s, %(memory)s, %(version)s, %(labels)s, %(facts)s
-WHERE EXISTS (SELECT FROM leases WHERE name = 'leader' AND term = %(term)s FOR SHARE)
+WHERE EXISTS (SELECT FROM fence)
 ON CONFLICT (id) DO UPDATE SET name = excluded.name, state = excluded.state, drivers = excluded.drivers,
     millis = excluded.millis, memory = excluded.memory, version = excluded.version, labels = excluded.labels,
     facts = excluded.facts, heartbeat_at = now()
+) SELECT (SELECT term FROM fence)
 """
 #: Heartbeats of many nodes at once.
-BEAT = """
-UPDATE nodes SET heartbeat_at = now() WHERE id = ANY(%(ids)s)
-    AND EXISTS (SELECT FROM leases WHERE name = 'leader' AND term = %(term)s FOR SHARE)
+BEAT = f"""
+WITH {fence.FENCE}, written AS (
+    UPDATE nodes SET heartbeat_at = now() WHERE id = ANY(%(ids)s) AND EXISTS (SELECT FROM fence)
+) SELECT (SELECT term FROM fence)
 """
-SET_STATE = """
-UPDATE nodes SET state = %(state)s WHERE id = %(id)s
-    AND EXISTS (SELECT FROM leases WHERE name = 'leader' AND term = %(term)s FOR SHARE)
+SET_STATE = f"""
+WITH {fence.FENCE}, written AS (
+    UPDATE nodes SET state = %(state)s WHERE id = %(id)s AND EXISTS (SELECT FROM fence)
+) SELECT (SELECT term FROM fence)
 """
 ALL = """
 SELECT n.id, n.name, n.state, n.cordoned, n.drivers, n.millis, n.memory, n.version, n.labels, n.facts,
@@ -77,7 +82,7 @@ def _row(row: Sequence[Any]) -> NodeRow:
 async def upsert(
     conn: Conn, node: Node, *, version: str, labels: Mapping[str, str], facts: Mapping[str, Any], term: int
 ) -> None:
-    """Write what a node says of itself."""
+    """Write what a node says of itself. Raises Fenced, as all writes here."""
     values = {
         "id": node.id,
         "name": node.name,
@@ -88,16 +93,15 @@ async def upsert(
         "version": version,
         "labels": Jsonb(dict(labels)),
         "facts": Jsonb(dict(facts)),
-        "term": term,
     }
-    await conn.execute(UPSERT, values)
+    await fence.write(conn, UPSERT, values, term)
 
 
 async def beat(conn: Conn, ids: Sequence[NodeId], *, term: int) -> None:
     """Record that these nodes were heard."""
-    await conn.execute(BEAT, {"ids": list(ids), "term": term})
+    await fence.write(conn, BEAT, {"ids": list(ids)}, term)
 
 
 async def set_state(conn: Conn, node_id: NodeId, state: NodeState, *, term: int) -> None:
     """Record what the leader thinks of a node."""
-    await conn.execute(SET_STATE, {"id": node_id, "state": state, "term": term})
+    await fence.write(conn, SET_STATE, {"id": node_id, "state": state}, term)

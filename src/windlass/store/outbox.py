@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from windlass.core.ids import AttemptId, NodeId
+from windlass.store import fence
 from windlass.store.db import Conn
 
 #: Rows older than `age` seconds; younger ones are on their way already.
@@ -11,7 +12,11 @@ STALE = """
 SELECT id, node_id, body, now() - created_at > interval '5 seconds' FROM outbox
 WHERE created_at <= now() - %(age)s * interval '1 second' ORDER BY id LIMIT %(limit)s
 """
-CLEAR = "DELETE FROM outbox WHERE id = ANY(%(ids)s)"
+CLEAR = f"""
+WITH {fence.FENCE}, cleared AS (
+    DELETE FROM outbox WHERE id = ANY(%(ids)s) AND EXISTS (SELECT FROM fence)
+) SELECT (SELECT term FROM fence)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,6 @@ async def unsent(conn: Conn, age_s: float, limit: int = 500) -> list[Order]:
     return [Order(i, NodeId(node), tuple(body["launch"]), tuple(body["stop"]), stuck) for i, node, body, stuck in rows]
 
 
-async def clear(conn: Conn, ids: Sequence[int]) -> None:
-    """Forget rows that were sent."""
-    await conn.execute(CLEAR, {"ids": list(ids)})
+async def clear(conn: Conn, ids: Sequence[int], *, term: int) -> None:
+    """Forget rows that were sent. Raises Fenced."""
+    await fence.write(conn, CLEAR, {"ids": list(ids)}, term)
