@@ -86,6 +86,7 @@ class Stub:
         """Hold nothing, keep no requests."""
         self.jobs: dict[str, Json] = {}
         self.nodes: list[Json] = []
+        self.cluster: Json = {}
         self.output: list[tuple[str, Json]] = []
         self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
         self.become: Callable[[Json], None] = ended(0)
@@ -179,16 +180,21 @@ def the_app(stub: Stub) -> Starlette:
     async def nodes(request: Request, body: bytes) -> Response:
         return JSONResponse({"nodes": stub.nodes})
 
+    async def cluster(request: Request, body: bytes) -> Response:
+        return JSONResponse(stub.cluster)
+
     async def version(request: Request, body: bytes) -> Response:
         return JSONResponse({"version": "9.9.9"})
 
     handlers = {
         ("POST", "jobs"): create, ("POST", "batch"): batch, ("GET", "jobs"): jobs, ("GET", "job"): job,
         ("DELETE", "job"): delete, ("POST", "cancel"): cancel, ("POST", "retry"): retry, ("GET", "logs"): logs,
-        ("GET", "nodes"): nodes, ("GET", "version"): version,
+        ("GET", "nodes"): nodes, ("GET", "version"): version, ("GET", "cluster"): cluster,
     }  # fmt: skip
     paths = {"jobs": "/v1/jobs", "batch": "/v1/jobs/batch", "job": "/v1/jobs/{id}", "nodes": "/v1/nodes"}
-    paths |= {"version": "/version"} | {verb: f"/v1/jobs/{{id}}/{verb}" for verb in ("cancel", "retry", "logs")}
+    paths |= {"version": "/version", "cluster": "/v1/cluster"} | {
+        verb: f"/v1/jobs/{{id}}/{verb}" for verb in ("cancel", "retry", "logs")
+    }
 
     methods = ["GET", "POST", "DELETE"]
     return Starlette(routes=[Route(path, _endpoint(name, guarded), methods=methods) for name, path in paths.items()])

@@ -25,7 +25,7 @@ from windlass.core.states import (
     NodeState,
     TaskState,
 )
-from windlass.store import db, events, jobs, outbox, tasks
+from windlass.store import db, events, jobs, outbox, schedulers, tasks
 from windlass.store.jobs import Filter, list_statement
 
 STATEMENT = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b")
@@ -182,6 +182,7 @@ HOT: list[tuple[str, str, dict[str, Any]]] = [
     ("delete", jobs.DELETE, {"ids": [f"job_{n}" for n in IDS], "term": None}),
     ("events after", events.AFTER, {"txid": "2", "row": 0, "limit": 100}),
     ("events of a job", events.OF_JOB, {"job_id": "job_00019000", "limit": 100}),
+    ("work", schedulers.WORK, {"most": 1000}),
     ("outbox", outbox.STALE, {"age": 2.0, "limit": 100}),
     *(
         (

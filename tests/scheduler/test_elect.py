@@ -10,8 +10,10 @@ import pytest
 
 from tests.builders import Ledger
 from tests.support import wait_until
+from windlass import metrics
 from windlass.errors import Fenced
 from windlass.scheduler.elect import Elector, Terms
+from windlass.scheduler.presence import Presence
 from windlass.store import leases
 from windlass.store.db import connect
 
@@ -59,7 +61,7 @@ async def stand(database_url: str) -> AsyncIterator[Stand]:
                 finally:
                     candidate.leading = False
 
-            candidate = Candidate(Elector(database_url, name, terms, lead), [])
+            candidate = Candidate(Elector(database_url, Presence(name), terms, lead), [])
             candidate.task = asyncio.create_task(candidate.elector.run(candidate.stop))
             stack.push_async_callback(candidate.resign)
             return candidate
@@ -179,3 +181,75 @@ async def test_duties_that_fail_give_the_lease_away(stand: Stand) -> None:
     await wait_until(lambda: len(first.terms) > 1, "another try")
     assert first.terms[:2] == [1, 2]
     assert first.elector.term in (None, *first.terms)
+
+
+async def test_a_slow_renewal_that_succeeds_does_not_extend_the_trust(stand: Stand, ledger: Ledger) -> None:
+    """Trust counts from before the renewal was sent: its answer's late coming gives the leader no more time."""
+    terms = Terms(ttl_s=2.0, renew_s=0.1, standby_s=0.05)  # trusted for 1 s from the start of a renewal
+    first = stand("slow", terms)
+    await leads(first)
+    renewed, began = first.elector._renewed, 0.0  # pyright: ignore
+
+    async def slow(term: int, within_s: float) -> bool:
+        nonlocal began
+        if began:  # the ledger answers no more: only the first, slow renewal counts
+            return await asyncio.sleep(within_s, result=False)
+        began = time.monotonic()
+        kept = await renewed(term, within_s)
+        await asyncio.sleep(0.6)
+        return kept
+
+    first.elector._renewed = slow  # pyright: ignore
+    await wait_until(lambda: not first.leading, "the end of the trust")
+    assert began + 0.9 < time.monotonic() < began + 1.5
+
+
+async def test_a_lease_from_the_future_is_over_when_nobody_renews_it(stand: Stand, ledger: Ledger) -> None:
+    """The database's clock was set back by an hour and the leader hangs: its session lives, its lease seems to last."""
+    assert await leases.take(ledger.conn, "hung", 3600) == 1
+    began = time.monotonic()
+    heir = stand("heir", Terms(ttl_s=0.5, renew_s=0.1, standby_s=0.05))
+    await leads(heir)
+    assert 1.4 < time.monotonic() - began < 5.0
+    assert heir.terms == [2]
+
+
+async def test_a_lease_from_the_future_that_is_renewed_stands(stand: Stand, ledger: Ledger) -> None:
+    terms = Terms(ttl_s=0.2, renew_s=0.1, standby_s=0.05)
+    assert await leases.take(ledger.conn, "alive", 3600) == 1
+    heir = stand("heir", terms)
+    for _ in range(20):
+        assert await leases.renew(ledger.conn, "alive", 1, 3600)
+        await asyncio.sleep(0.1)
+    assert heir.terms == []
+
+
+async def test_a_leader_that_is_fenced_is_counted_once(stand: Stand) -> None:
+    before = metrics.FENCED_WRITES._value.get()  # pyright: ignore
+    told = asyncio.Event()
+
+    async def fenced(term: int) -> None:
+        if not told.is_set():
+            told.set()
+            raise Fenced(f"term {term} is over")
+        assert metrics.TERM._value.get() == term  # pyright: ignore
+        await asyncio.Event().wait()
+
+    first = stand("a", SLOW_LEASE, fenced)
+    await wait_until(lambda: first.terms == [1, 2] and first.leading, "the next term")
+    assert metrics.FENCED_WRITES._value.get() == before + 1  # pyright: ignore
+    await first.resign()
+    assert metrics.TERM._value.get() == 0  # pyright: ignore
+
+
+async def test_schedulers_say_that_they_live_and_take_their_row_when_they_leave(stand: Stand, ledger: Ledger) -> None:
+    first = stand("a")
+    await leads(first)
+    second = stand("b")
+    count = "SELECT count(*) FROM schedulers"
+    await wait_until(lambda: ledger.one(f"{count} HAVING count(*) = 2"), "two rows")
+    said = await ledger.one("SELECT min(seen_at) FROM schedulers")
+    await wait_until(lambda: ledger.one("SELECT 1 FROM schedulers HAVING min(seen_at) > %s", said), "news of both")
+    await second.resign()
+    await first.resign()
+    assert await ledger.one(count) == 0

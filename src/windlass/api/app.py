@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from windlass import __version__
-from windlass.api import answers, events, health, internal, jobs, logs, nodes, problems, submit
+from windlass.api import answers, cluster, events, health, internal, jobs, logs, nodes, problems, submit
 from windlass.api.deps import Services
 from windlass.api.door import Door
 from windlass.api.edge import Edge
@@ -51,7 +51,15 @@ def make_app(settings: Settings) -> FastAPI:
         swagger_ui_parameters={"defaultModelsExpandDepth": 0},
     )
     problems.install(app)
-    for router in (submit.router, jobs.router, logs.router, events.router, nodes.router, internal.router):
+    for router in (
+        submit.router,
+        jobs.router,
+        logs.router,
+        events.router,
+        nodes.router,
+        cluster.router,
+        internal.router,
+    ):
         app.include_router(router)
     app.include_router(health.router)
     loopback = settings.api.host in LOOPBACK

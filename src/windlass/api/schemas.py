@@ -7,11 +7,13 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
+from windlass import __version__
 from windlass.core.placement.explain import Explanation
 from windlass.core.states import AttemptState, Cause, JobState, NodeState, job_state
 from windlass.store.events import EventRow
 from windlass.store.jobs import AttemptView, JobView
 from windlass.store.nodes import NodeRow
+from windlass.store.schedulers import Overview
 
 
 class Model(BaseModel):
@@ -131,6 +133,39 @@ class NodeList(Model):
     nodes: list[Node]
 
 
+class Leader(Model):
+    id: str = Field(examples=["sched_01m84h7zs6ehdr80hd3b355n33"])
+    host: str
+    pid: int
+    version: str
+    term: int = Field(description="The number of this leadership; grows by one with each takeover.")
+    since: datetime
+
+
+class Standby(Model):
+    id: str
+    host: str
+    pid: int
+    version: str
+    since: datetime
+    seen_at: datetime
+
+
+class JobCounts(Model):
+    queued: int = Field(description="Waiting, in backoff too; counted up to 10000.")
+    running: int = Field(description="On a node, from their placement on; counted up to 10000.")
+
+
+class Cluster(Model):
+    leader: Leader | None = Field(description="The scheduler that leads; null while none does.")
+    standbys: list[Standby] = Field(description="The other schedulers heard within the last ten seconds.")
+    nodes: dict[NodeState, int] = Field(examples=[{"ready": 3, "suspect": 0, "lost": 0}])
+    jobs: JobCounts
+    redis_degraded: bool = Field(description="Redis does not serve the leader: work goes on, by polls.")
+    redis_degraded_since: datetime | None
+    version: str = Field(description="Of the API that answers.")
+
+
 class Version(Model):
     version: str
     api: str = Field(examples=["v1"])
@@ -217,4 +252,37 @@ def node(row: NodeRow) -> dict[str, Any]:
         "facts": row.facts,
         "registered_at": moment(row.registered_at),
         "heartbeat_at": moment(row.heartbeat_at),
+    }
+
+
+def cluster(found: Overview) -> dict[str, Any]:
+    """The cluster's document."""
+    leader = found.leader
+    degraded = leader.redis_degraded_since if leader else None
+    return {
+        "leader": leader
+        and {
+            "id": leader.id,
+            "host": leader.host,
+            "pid": leader.pid,
+            "version": leader.version,
+            "term": leader.term,
+            "since": moment(leader.since),
+        },
+        "standbys": [
+            {
+                "id": one.id,
+                "host": one.host,
+                "pid": one.pid,
+                "version": one.version,
+                "since": moment(one.started_at),
+                "seen_at": moment(one.seen_at),
+            }
+            for one in found.standbys
+        ],
+        "nodes": found.nodes,
+        "jobs": {"queued": found.queued, "running": found.running},
+        "redis_degraded": degraded is not None,
+        "redis_degraded_since": moment(degraded),
+        "version": __version__,
     }

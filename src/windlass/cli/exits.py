@@ -11,6 +11,7 @@ class Code(IntEnum):
     """Exit codes of every command. `run` and `wait` also pass on a job's own code."""
 
     OK = 0
+    NO_LEADER = 1
     USAGE = 2
     NOT_FOUND = 3
     ACCESS = 4
@@ -25,6 +26,7 @@ class Code(IntEnum):
 
 MEANING = {
     Code.OK: "done",
+    Code.NO_LEADER: "no scheduler leads (status)",
     Code.USAGE: "wrong usage, or a spec the API refuses",
     Code.NOT_FOUND: "no such job or node",
     Code.ACCESS: "no token, or not allowed",

@@ -37,6 +37,9 @@ COMMANDS = {
     "cancel": Lazy("windlass.cli.change:cancel", _JOBS, "Cancel jobs."),
     "retry": Lazy("windlass.cli.change:retry", _JOBS, "Run jobs again."),
     "rm": Lazy("windlass.cli.change:rm", _JOBS, "Forget jobs that have ended, with their logs."),
+    "status": Lazy(
+        "windlass.cli.status:status", _CLUSTER, "Show who leads, nodes, jobs and Redis; exits 1 without a leader."
+    ),
     "nodes": Lazy("windlass.cli.nodes:nodes", _CLUSTER, "List nodes with what is used and free."),
     "version": Lazy("windlass.cli.nodes:version", _CLUSTER, "Show the client's and the server's version."),
     "up": Lazy("windlass.cli.up:up", _SERVER, "Start everything on this machine with one command."),

@@ -16,7 +16,22 @@ from windlass.client.errors import (
     Unreachable,
     WaitTimeout,
 )
-from windlass.client.models import Amount, Attempt, Event, Fit, Job, LogChunk, LogEnd, LogGap, Node, Status
+from windlass.client.models import (
+    Amount,
+    Attempt,
+    Cluster,
+    Event,
+    Fit,
+    Job,
+    JobCounts,
+    Leader,
+    LogChunk,
+    LogEnd,
+    LogGap,
+    Node,
+    Standby,
+    Status,
+)
 
 __all__ = [
     "DEFAULT_URL",
@@ -26,12 +41,15 @@ __all__ = [
     "Attempt",
     "Client",
     "ClientError",
+    "Cluster",
     "Conflict",
     "Event",
     "FieldFault",
     "Fit",
     "InvalidRequest",
     "Job",
+    "JobCounts",
+    "Leader",
     "LimitExceeded",
     "LogChunk",
     "LogEnd",
@@ -40,6 +58,7 @@ __all__ = [
     "NotFound",
     "Problem",
     "ServerError",
+    "Standby",
     "Status",
     "Unexpected",
     "Unreachable",

@@ -5,7 +5,7 @@ from typing import Any, Self
 from urllib.parse import quote
 
 from windlass.client.jobs import Jobs
-from windlass.client.models import Node, NodeList
+from windlass.client.models import Cluster, Node, NodeList
 from windlass.client.transport import Transport
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -51,6 +51,10 @@ class Client:
         self.url = url
         self.jobs = Jobs(self._transport)
         self.nodes = Nodes(self._transport)
+
+    async def cluster(self) -> Cluster:
+        """Who leads and who stands by, how many nodes and jobs there are, and whether Redis serves."""
+        return self._transport.decode(await self._transport.call("GET", "/v1/cluster", again=True), Cluster)
 
     async def version(self) -> dict[str, Any]:
         """What the server says of its version."""

@@ -100,6 +100,47 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     facts: dict[str, dict[str, Any]] = {}
 
 
+class Leader(msgspec.Struct, frozen=True, kw_only=True):
+    """The scheduler that leads."""
+
+    id: str
+    host: str
+    pid: int
+    version: str = ""
+    term: int
+    since: datetime
+
+
+class Standby(msgspec.Struct, frozen=True, kw_only=True):
+    """A scheduler that would lead next. `since` is when it started."""
+
+    id: str
+    host: str
+    pid: int
+    version: str = ""
+    since: datetime
+    seen_at: datetime
+
+
+class JobCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """Open jobs, counted up to 10,000 each."""
+
+    queued: int = 0
+    running: int = 0
+
+
+class Cluster(msgspec.Struct, frozen=True, kw_only=True):
+    """The cluster at one glance; `leader` is None while nobody leads."""
+
+    leader: Leader | None = None
+    standbys: list[Standby] = []
+    nodes: dict[str, int] = {}
+    jobs: JobCounts = JobCounts()
+    redis_degraded: bool = False
+    redis_degraded_since: datetime | None = None
+    version: str = ""
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """A fact about a job; `cursor` resumes a stream behind it."""
 

@@ -17,6 +17,7 @@ from windlass.core.states import AttemptState, Cause, TaskState
 from windlass.core.task import Attempt, Step
 from windlass.scheduler.line import Line
 from windlass.scheduler.picture import Picture
+from windlass.scheduler.presence import Presence
 from windlass.store import outbox
 from windlass.store.apply import apply
 from windlass.store.db import Conn
@@ -47,6 +48,7 @@ class Desk:
     reader: GroupReader[wire.Report]
     term: int
     rules: Rules
+    presence: Presence = field(default_factory=Presence)
     picture: Picture = field(default_factory=Picture)
     line: Line = field(default_factory=Line)
     #: outbox rows that were shipped and can go

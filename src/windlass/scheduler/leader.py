@@ -11,8 +11,6 @@ Once a second it also sweeps: outbox rows nobody sent, silent nodes, jobs past t
 """
 
 import asyncio
-import os
-import platform
 import time
 from collections.abc import Sequence
 
@@ -22,6 +20,7 @@ from windlass.core.placement.scores import Policy
 from windlass.scheduler import dispatch, expire, ingest, prune, ship
 from windlass.scheduler.desk import Desk, Rules
 from windlass.scheduler.elect import Elector, Terms
+from windlass.scheduler.presence import Presence
 from windlass.scheduler.watch import Watch
 from windlass.settings import Settings
 from windlass.store import nodes, shapes, tasks
@@ -44,21 +43,24 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     plan = settings.scheduler
     rules = Rules(Policy(plan.placement), plan.reserve_after_s, plan.node_suspect_s, plan.node_lost_s)
 
-    async def lead(term: int) -> None:
-        await reign(settings.database.url, settings.redis.url, Keys(settings.cluster), term, rules)
+    presence = Presence()
 
-    holder = f"{platform.node()}/{os.getpid()}"
-    elector = Elector(settings.database.url, holder, Terms(plan.lease_ttl_s, plan.lease_renew_s), lead)
+    async def lead(term: int) -> None:
+        await reign(settings.database.url, settings.redis.url, Keys(settings.cluster), term, rules, presence)
+
+    elector = Elector(settings.database.url, presence, Terms(plan.lease_ttl_s, plan.lease_renew_s), lead)
     await elector.run(stop)
 
 
-async def reign(database_url: str, redis_url: str, keys: Keys, term: int, rules: Rules) -> None:
+async def reign(
+    database_url: str, redis_url: str, keys: Keys, term: int, rules: Rules, presence: Presence | None = None
+) -> None:
     """The leader's duties for one term, until cancelled. Raises Fenced, Unavailable."""
     conn = await connect(database_url, "leader")
     writing, reading = connect_stream(redis_url), connect_stream(redis_url)
     try:
         reader = GroupReader(reading, keys.leader, LEADER_GROUP, wire.reports())
-        desk = Desk(conn, Producer(writing, keys), reader, term, rules)
+        desk = Desk(conn, Producer(writing, keys), reader, term, rules, presence or Presence())
         with unavailable():
             await _load(desk)
             await _cycle(desk)
@@ -98,9 +100,12 @@ async def _read(desk: Desk, watch: Watch, swept: float) -> Sequence[wire.Report]
     now = time.monotonic()
     pause = min(swept + SWEEP_S - now, desk.picture.next_due - desk.picture.now(), SWEEP_S)
     try:
-        return await desk.reader.read(max(pause, 0.001))
+        messages = await desk.reader.read(max(pause, 0.001))
+        desk.presence.redis(degraded=False)
+        return messages
     except StreamDown as error:
         watch.deaf()
+        desk.presence.redis(degraded=True)
         log.warning("stream_read_failed", error=str(error))
         await asyncio.sleep(max(min(pause, 0.5), 0.05))
         return []

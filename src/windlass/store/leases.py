@@ -1,6 +1,7 @@
 """The leader's lease: a row whose term grows by one per takeover, by the database's clock."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from windlass.store.db import Conn, unavailable
 
@@ -29,10 +30,13 @@ SILENT = """
 SELECT CASE WHEN pg_try_advisory_lock(%(bell)s::bigint) THEN pg_advisory_unlock(%(bell)s::bigint) ELSE false END
 """
 PUT_DOWN = "SELECT pg_advisory_unlock(%(bell)s::bigint)"
-#: Brings a lapse forward: only for a lease whose holder's session is gone (its bell is silent).
-EXPIRE = "UPDATE leases SET expires_at = now() WHERE name = 'leader' AND term = %(term)s"
+#: Brings a lapse forward. With `seen`, only while nobody has renewed the lease since it was seen so.
+EXPIRE = """
+UPDATE leases SET expires_at = now() WHERE name = 'leader' AND term = %(term)s
+    AND (%(seen)s::timestamptz IS NULL OR expires_at = %(seen)s)
+"""
 LEADER = """
-SELECT holder, term, since, expires_at > now() FROM leases WHERE name = 'leader'
+SELECT holder, term, since, expires_at, expires_at > now() FROM leases WHERE name = 'leader'
 """
 _BELL_KEY = 0x77696E646C626C
 
@@ -43,7 +47,8 @@ class Leader:
 
     holder: str
     term: int
-    since: str
+    since: datetime
+    expires_at: datetime
     live: bool
 
 
@@ -62,11 +67,12 @@ async def renew(conn: Conn, holder: str, term: int, ttl_s: float) -> bool:
     return row is not None
 
 
-async def resign(conn: Conn, holder: str, term: int) -> None:
+async def resign(conn: Conn, holder: str, term: int, *, bell: bool = True) -> None:
     """Give the lease up, so that another may lead at once."""
     with unavailable():
         await conn.execute(RESIGN, {"holder": holder, "term": term})
-        await conn.execute(PUT_DOWN, {"bell": _BELL_KEY + term})
+        if bell:
+            await conn.execute(PUT_DOWN, {"bell": _BELL_KEY + term})
 
 
 async def silent(conn: Conn, term: int) -> bool:
@@ -76,14 +82,14 @@ async def silent(conn: Conn, term: int) -> bool:
     return row is not None and row[0]
 
 
-async def expire(conn: Conn, term: int) -> None:
-    """Let the lease of this term lapse now: its holder's session is gone."""
+async def expire(conn: Conn, term: int, seen: datetime | None = None) -> None:
+    """Let the lease of this term lapse now: its holder's session is gone, or it no longer renews what was `seen`."""
     with unavailable():
-        await conn.execute(EXPIRE, {"term": term})
+        await conn.execute(EXPIRE, {"term": term, "seen": seen})
 
 
 async def leader(conn: Conn) -> Leader | None:
     """The lease as it stands."""
     with unavailable():
         row = await (await conn.execute(LEADER)).fetchone()
-    return None if row is None else Leader(row[0], row[1], row[2].isoformat(), row[3])
+    return None if row is None else Leader(*row)
