@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.builders import T0, a_spec, a_task, an_attempt, moved, placed
-from windlass.core.attempt import TRANSITIONS, fold, step
+from windlass.core.attempt import TRANSITIONS, fold, late, step
 from windlass.core.events import (
     CancelRequested,
+    DrainDue,
     Due,
     Event,
     Exited,
@@ -25,7 +26,7 @@ from windlass.core.events import (
     StopCommand,
 )
 from windlass.core.ids import AttemptId, NodeId
-from windlass.core.retry import MAX_INFRA_LOSSES
+from windlass.core.retry import MAX_NODE_LOSSES, MAX_REFUSALS
 from windlass.core.spec import Backoff, JobSpec
 from windlass.core.states import AttemptState, Cause, TaskState
 from windlass.core.task import ENFORCE_MARGIN_S, Attempt, Step, Task, wake_at
@@ -41,7 +42,9 @@ EVENTS: list[Event] = [
     *(Exited(LATER - 1, cause, 1, "as reported", LATER - 2) for cause in (None, *Cause)),
     Refused("full"),
     NodeLost(),
+    NodeLost(gone=True),
     Due(),
+    DrainDue(),
     CancelRequested(),
     RetryRequested(),
 ]
@@ -70,7 +73,7 @@ def invariants(task: Task, attempt: Attempt | None, event: Event, result: Step |
     if tried is not None and attempt is not None and tried.id == attempt.id:
         assert not attempt.state.terminal, "a terminal attempt never moves"
         assert (tried.finished_at is not None) == tried.state.terminal
-        if attempt.state is not tried.state and not isinstance(event, CancelRequested | Due):
+        if attempt.state is not tried.state and not isinstance(event, CancelRequested | Due | DrainDue):
             assert tried.state in TRANSITIONS[attempt.state, type(event)]  # pyright: ignore[reportArgumentType]
     elif tried is not None:
         assert isinstance(event, Placed)
@@ -168,13 +171,71 @@ def test_max_retries_bounds_the_attempts(retries: int) -> None:
     assert f"attempt {count} failed on n1: exit_code 1" in (task.reason or "")
 
 
-def test_losses_have_a_bounded_budget_of_their_own() -> None:
-    task, losses = a_task(spec=a_spec(max_retries=0)), 0
+@pytest.mark.parametrize("allowed", [0, 5])
+def test_losses_have_a_bounded_budget_of_their_own(allowed: int) -> None:
+    task, losses = a_task(spec=a_spec(max_retries=0, max_infra_losses=allowed)), 0
     while not task.state.terminal:
         lost = moved(placed(task), NodeLost(), T0)
         losses += 1
         task = replace(lost.task, version=lost.base + 1)
-    assert (task.state, losses, task.retries) == (TaskState.FAILED, MAX_INFRA_LOSSES + 1, 0)
+    assert (task.state, losses, task.retries) == (TaskState.FAILED, allowed + 1, 0)
+    assert (task.node_losses, f"max_infra_losses {allowed}" in (task.reason or "")) == (0, True)
+
+
+def test_a_task_that_takes_its_nodes_down_stops_being_tried() -> None:
+    task, losses = a_task(spec=a_spec(max_infra_losses=100)), 0
+    while not task.state.terminal:
+        start = moved(placed(task), Started(T0))
+        if losses == 1:  # told by a node that came back: the node was not lost with it
+            start = placed(moved(start, Exited(T0, Cause.NODE_LOST, None, "not found")).task)
+            start = moved(start, Started(T0))
+        lost = moved(start, NodeLost(), T0)
+        losses += 1
+        task = replace(lost.task, version=lost.base + 1)
+    assert (losses, task.node_losses, task.infra_losses) == (MAX_NODE_LOSSES, MAX_NODE_LOSSES, MAX_NODE_LOSSES + 1)
+    assert task.reason == "stopped being tried: 3 nodes were lost while it ran there (last: n1)"
+
+
+def test_a_drain_costs_nothing_however_often() -> None:
+    """Also when the node itself says so, and when the node ends before it has."""
+    task = a_task(spec=a_spec(max_retries=0, max_infra_losses=0))
+    ends = [Exited(T0, Cause.CANCELLED, 143), Exited(T0, Cause.DRAINED, 143), NodeLost(), Refused("it is full")]
+    for end in ends * (MAX_REFUSALS + 1):
+        running = moved(placed(task), Started(T0))
+        stopping = moved(running, DrainDue())
+        assert stopping.attempt is not None
+        assert (stopping.attempt.state, stopping.attempt.stop_cause) == (A.STOPPING, Cause.DRAINED)
+        assert [type(c) for c in stopping.commands] == [StopCommand]
+        assert isinstance(step(stopping.task, stopping.attempt, DrainDue(), T0), Ignored)
+        if isinstance(end, Refused):
+            continue
+        over = moved(stopping, end)
+        task = replace(over.task, version=over.base + 1)
+        assert (task.state, task.queued_at) == (TaskState.QUEUED, T0)
+    assert (task.retries, task.infra_losses, task.node_losses, task.refusals) == (0, 0, 0, 0)
+    unasked = moved(moved(placed(task), Started(T0)), Exited(T0, Cause.DRAINED, 143, "the worker ends"))
+    assert (unasked.task.state, unasked.attempt and unasked.attempt.state) == (TaskState.QUEUED, A.CANCELLED)
+
+
+def test_a_failure_during_a_drain_is_the_jobs_own() -> None:
+    stopping = moved(moved(placed(a_task()), Started(T0)), DrainDue())
+    assert moved(stopping, Exited(T0, Cause.OOM, 137)).task.retries == 1
+    assert moved(stopping, Exited(T0, None, 0)).task.state is TaskState.SUCCEEDED
+    asked = moved(stopping, CancelRequested())
+    assert moved(asked, Exited(T0, Cause.CANCELLED, 143)).task.state is TaskState.CANCELLED
+
+
+@pytest.mark.parametrize("end", [Refused("no room"), Exited(T0, Cause.CANCELLED, 143, "the worker was stopped")])
+def test_what_nodes_send_back_is_bounded(end: Event) -> None:
+    task, times = a_task(spec=a_spec(max_retries=0)), 0
+    while not task.state.terminal:
+        back = moved(placed(task), end)
+        times += 1
+        task = replace(back.task, version=back.base + 1)
+        if task.state is TaskState.BACKOFF:
+            task = moved(task, Due(), task.not_before or T0).task
+    assert times == MAX_REFUSALS + 1
+    assert "sent back 21 times (limit 20); last: attempt 21" in (task.reason or "")
 
 
 def test_a_refusal_costs_neither_budget() -> None:
@@ -190,6 +251,33 @@ def test_an_exclusive_task_is_not_let_go_with_its_node(state: AttemptState) -> N
     assert isinstance(step(task, an_attempt(state), NodeLost(), LATER), Ignored)
     gone = moved(task, Exited(LATER, Cause.NODE_LOST), LATER, an_attempt(state))
     assert gone.task.state is TaskState.QUEUED, "once it is proven gone it may run again"
+    declared = moved(task, NodeLost(gone=True), LATER, an_attempt(state))
+    assert declared.task.state is TaskState.QUEUED, "or an operator vouches for it"
+
+
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [
+        (Exited(T0 + 17.2, None, 0), "exit code 0, 14.2 s after it was counted lost"),
+        (Exited(T0 + 1, Cause.EXIT_CODE, 3), "exit code 3, 2.0 s before it was counted lost"),
+        (Exited(T0 + 3, Cause.OOM, 137, "1 GiB"), "oom exit code 137 (1 GiB), 0.0 s after it was counted lost"),
+        (Exited(T0 + 5, Cause.NODE_LOST, None, "watchdog"), "node_lost (watchdog), 2.0 s after it was counted lost"),
+        (Refused("it is full"), "refused: it is full"),
+        (Started(T0 + 5), None),
+        (Prepared(), None),
+        (NodeLost(), None),
+        (Exited(T0 + 5, Cause.NODE_LOST, None, "the node's lease lapsed"), None),
+    ],
+)
+def test_late_reports_are_told_once_and_move_nothing(event: Event, text: str | None) -> None:
+    lost = an_attempt(A.LOST, cause=Cause.NODE_LOST, message="the node's lease lapsed")
+    for task_state in TaskState:
+        assert isinstance(step(a_task(task_state, attempts=2), lost, event, LATER), Ignored)
+    assert late(lost, event) == text  # pyright: ignore[reportArgumentType]
+    assert late(replace(lost, late="told"), event) is None  # pyright: ignore[reportArgumentType]
+    for other in A:
+        if other is not A.LOST:
+            assert late(an_attempt(other), event) is None  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize(
@@ -292,14 +380,17 @@ EVENT = st.one_of(
     st.builds(Exited, at=st.just(T0), cause=st.sampled_from([None, *Cause]), started_at=st.sampled_from([None, T0])),
     st.just(Refused("no")),
     st.just(NodeLost()),
+    st.just(NodeLost(gone=True)),
     st.just(Due()),
     st.just(Due()),
+    st.just(DrainDue()),
     st.just(CancelRequested()),
     st.just(RetryRequested()),
 )
 SPEC = st.builds(
     a_spec,
     max_retries=st.integers(0, 3),
+    max_infra_losses=st.sampled_from([0, 2, 5, 100]),
     backoff=st.just(Backoff(initial=0.5)),
     exclusive=st.booleans(),
     job_deadline=st.sampled_from([None, 50.0]),
@@ -342,7 +433,10 @@ def test_any_history_keeps_the_ledger_whole(spec: JobSpec, history: list[tuple[E
         outcomes += len(newly)
         assert sum(not a.state.terminal for a in tried.values()) == (task.state is TaskState.ACTIVE)
         assert task.retries <= spec.max_retries
-        assert task.infra_losses <= MAX_INFRA_LOSSES + 1
+        assert task.infra_losses <= spec.max_infra_losses + 1
+        assert task.node_losses <= MAX_NODE_LOSSES
+        assert task.refusals <= MAX_REFUSALS + 1
+        assert task.retries + task.infra_losses + task.refusals <= task.attempts
         assert task.attempts == len(tried)
     assert ends == task.state.terminal
     assert outcomes == sum(a.state.terminal for a in tried.values())

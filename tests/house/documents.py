@@ -16,6 +16,7 @@ from windlass.api.app import make_app
 from windlass.core.attempt import step
 from windlass.core.events import (
     CancelRequested,
+    DrainDue,
     Due,
     Event,
     Exited,
@@ -27,7 +28,7 @@ from windlass.core.events import (
     Started,
 )
 from windlass.core.ids import AttemptId, NodeId
-from windlass.core.retry import MAX_INFRA_LOSSES
+from windlass.core.retry import MAX_NODE_LOSSES, MAX_REFUSALS
 from windlass.core.states import AttemptState, Cause, JobState, NodeState, TaskState, task_states
 from windlass.core.task import Attempt, Step, Task
 from windlass.settings import Settings
@@ -69,7 +70,7 @@ CAUSE_WORDS = {
     Cause.DRAINED: "its node was drained; it costs the task nothing",
 }
 NODE_WORDS = {
-    NodeState.READY: "heard within the last seconds: takes work",
+    NodeState.READY: "heard within the last seconds: takes work, unless it is cordoned or drained",
     NodeState.SUSPECT: "heartbeats are late: keeps its work, gets no more",
     NodeState.LOST: "its lease lapsed: its attempts are replaced, save exclusive ones",
 }
@@ -82,6 +83,7 @@ EVENTS: list[tuple[str, Event]] = [
     ("refused", Refused("")),
     ("node lost", NodeLost()),
     ("due", Due()),
+    ("drain due", DrainDue()),
     ("cancel", CancelRequested()),
     ("retry", RetryRequested()),
 ]
@@ -92,7 +94,7 @@ def _situations() -> Iterator[tuple[Task, Attempt | None]]:
     limits = {"attempt_timeout": 1.0, "start_timeout": 1.0}
     specs = [a_spec(**limits), a_spec(max_retries=0, **limits), a_spec(job_deadline=1.0), a_spec(queue_timeout=1.0)]
     for spec, state, spent in itertools.product(specs, TaskState, (False, True)):
-        task = a_task(state, spec, infra_losses=MAX_INFRA_LOSSES if spent else 0)
+        task = a_task(state, spec, infra_losses=spec.max_infra_losses if spent else 0)
         if state is not TaskState.ACTIVE:
             yield task, None
             continue
@@ -162,10 +164,13 @@ One try on one node. It never moves backward, and exactly one outcome is recorde
 
 {_table("attempt", ATTEMPT_WORDS)}
 
-What follows for the task: a failure takes one of `max_retries` and waits in `backoff`; a loss takes none of them, is
-queued again at once, and may happen {MAX_INFRA_LOSSES} times; a refusal takes neither and waits a little. Once a
-cancel was asked for, every end but success is `cancelled`. An `exclusive` task is not given up with its node: it waits
-until the old copy is proven gone.
+What follows for the task: a failure takes one of `max_retries` and waits in `backoff`; a loss takes one of
+`max_infra_losses` and is queued again at once; a refusal takes neither, waits a little, and may happen {MAX_REFUSALS}
+times; a drain takes nothing and is queued again at once. A task that was running on {MAX_NODE_LOSSES} nodes when they
+were lost is taken for the cause and fails. Once a cancel was asked for, every end but success is `cancelled`. An
+`exclusive` task is not given up with its node: it waits until the old copy is proven gone, by its node's own word or
+by an operator's (`windlass forget`). What a node says of an attempt that was lost meanwhile is kept as its `late`
+report and changes nothing.
 
 | event | who says so |
 |---|---|
@@ -173,6 +178,7 @@ until the old copy is proven gone.
 | prepared, started, exited, refused | the node |
 | node lost | the scheduler: the node's lease lapsed |
 | due | the database's clock: a time limit or the end of a backoff |
+| drain due | the database's clock: the deadline of a node's drain |
 | cancel, retry | a user |
 
 ## Cause

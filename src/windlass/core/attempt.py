@@ -12,6 +12,7 @@ from windlass.core.events import (
     AttemptEvent,
     CancelRequested,
     Command,
+    DrainDue,
     Due,
     Event,
     Exited,
@@ -66,10 +67,36 @@ def step(task: Task, attempt: Attempt | None, event: Event, now: float) -> Step 
             return _retry_now(task, attempt, now)
         case Due():
             return _due(task, attempt, now)
+        case DrainDue():
+            return _drain(task, attempt, now)
         case Prepared() | Started() | Exited() | Refused() | NodeLost():
             return _report(task, attempt, event, now)
         case _:
             assert_never(event)
+
+
+def late(attempt: Attempt, event: Event) -> str | None:
+    """What a node says of the end of an attempt it was counted to have lost, in words; None when that is no news.
+
+    It changes nothing but what is known: how long the copy lived that nobody counted on any more."""
+    if attempt.state is not A.LOST or attempt.late is not None or attempt.finished_at is None:
+        return None
+    match event:
+        case Exited() if (event.cause, event.message) != (attempt.cause, attempt.message):
+            behind = event.at - attempt.finished_at
+            when = f"{abs(behind):.1f} s {'after' if behind >= 0 else 'before'} it was counted lost"
+            return f"{_ending(event)}, {when}"
+        case Refused():
+            return f"refused: {event.message}"
+        case _:
+            return None
+
+
+def _ending(event: Exited) -> str:
+    what = "" if event.cause is None else event.cause.value
+    code = "" if event.exit_code is None else f"exit code {event.exit_code}"
+    told = " ".join(filter(None, (what if what != "exit_code" else "", code)))
+    return f"{told} ({event.message})" if event.message else told or "ended"
 
 
 def fold(first: Step, second: Step) -> Step:
@@ -120,6 +147,15 @@ def _retry_now(task: Task, attempt: Attempt | None, now: float) -> Step | Ignore
 def _stop(attempt: Attempt, cause: Cause, message: str, now: float) -> tuple[Attempt, tuple[Command, ...]]:
     stopping = replace(attempt, state=A.STOPPING, stop_cause=cause, stop_sent_at=now)
     return stopping, (StopCommand(attempt.id, attempt.node_id, cause, message),)
+
+
+def _drain(task: Task, attempt: Attempt | None, now: float) -> Step | Ignored:
+    if attempt is None or attempt.state.terminal or attempt.state is A.STOPPING:
+        return Ignored("nothing is left to be stopped")
+    message = "its node is drained"
+    stopping, commands = _stop(attempt, Cause.DRAINED, message, now)
+    record = Record("job.stopping", {"attempt": attempt.number, "cause": Cause.DRAINED.value, "message": message})
+    return Step(task.version, task, stopping, (record,), commands)
 
 
 def _due(task: Task, attempt: Attempt | None, now: float) -> Step | Ignored:
@@ -175,14 +211,19 @@ def _report(task: Task, attempt: Attempt | None, event: AttemptEvent, now: float
             ended = replace(attempt, state=A.REJECTED, cause=Cause.REJECTED, message=event.message, finished_at=now)
             return _ended(task, ended, now)
         case NodeLost():
-            if task.spec.exclusive:
-                return Ignored("exclusive: waits until the old copy is proven gone")
-            ended = replace(
-                attempt, state=A.LOST, cause=Cause.NODE_LOST, message="the node's lease lapsed", finished_at=now
-            )
-            return _ended(task, ended, now)
+            return _lose(task, attempt, event, now)
         case _:
             assert_never(event)
+
+
+def _lose(task: Task, attempt: Attempt, event: NodeLost, now: float) -> Step | Ignored:
+    if task.spec.exclusive and not event.gone:
+        return Ignored("exclusive: waits until the old copy is proven gone")
+    message = "the node was declared gone" if event.gone else "the node's lease lapsed"
+    ended = replace(attempt, state=A.LOST, cause=Cause.NODE_LOST, message=message, finished_at=now)
+    if attempt.started_at is not None and attempt.stop_cause is not Cause.DRAINED:
+        task = replace(task, node_losses=task.node_losses + 1)
+    return _ended(task, ended, now)
 
 
 def _started(attempt: Attempt) -> Record:
@@ -190,10 +231,13 @@ def _started(attempt: Attempt) -> Record:
 
 
 def _exit(task: Task, attempt: Attempt, event: Exited, now: float) -> Step:
-    match event.cause:
+    cause = event.cause
+    if cause is Cause.CANCELLED and attempt.stop_cause is Cause.DRAINED:
+        cause = Cause.DRAINED  # nodes are told to stop it as for a cancel: they need not know why
+    match cause:
         case None:
             state = A.SUCCEEDED
-        case Cause.CANCELLED:
+        case Cause.CANCELLED | Cause.DRAINED:
             state = A.CANCELLED
         case Cause.NODE_LOST:
             state = A.LOST
@@ -209,7 +253,7 @@ def _exit(task: Task, attempt: Attempt, event: Exited, now: float) -> Step:
         state=state,
         started_at=started_at,
         finished_at=event.at,
-        cause=event.cause,
+        cause=cause,
         exit_code=event.exit_code,
         message=event.message,
     )

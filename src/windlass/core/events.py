@@ -52,12 +52,19 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class NodeLost:
-    """The lease of the attempt's node lapsed."""
+    """The lease of the attempt's node lapsed. `gone`: an operator vouches that nothing runs there any more."""
+
+    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
     """The moment in `wake_at` has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrainDue:
+    """Its node is drained, and the time it was left to end by itself is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +78,7 @@ class RetryRequested:
 
 
 AttemptEvent = Prepared | Started | Exited | Refused | NodeLost
-TaskEvent = Placed | Due | CancelRequested | RetryRequested
+TaskEvent = Placed | Due | DrainDue | CancelRequested | RetryRequested
 Event = AttemptEvent | TaskEvent
 
 

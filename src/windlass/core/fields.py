@@ -135,6 +135,11 @@ FIELDS: Mapping[str, Field] = {
     "max_retries": Field(
         whole(0, 100), {"type": "integer", "minimum": 0, "maximum": 100, "default": 3}, "3 means at most 4 attempts."
     ),
+    "max_infra_losses": Field(
+        whole(0, 100),
+        {"type": "integer", "minimum": 0, "maximum": 100, "default": 5},
+        "Attempts it may lose to nodes and engines; those cost no retries.",
+    ),
     "backoff": Field(_backoff, _object(BACKOFF), "The delay between attempts."),
     "attempt_timeout": Field(positive(parse_duration), _TIME_SCHEMA, "Run limit of each attempt."),
     "job_deadline": Field(positive(parse_duration), _TIME_SCHEMA, "Limit from submit to the end, retries included."),

@@ -1,7 +1,8 @@
 """What follows the end of an attempt: done, another try, or the end of the budget. Two budgets, both bounded.
 
-`max_retries` counts failures of the work itself; `MAX_INFRA_LOSSES` counts attempts the infrastructure lost. A refusal
-by a node costs neither; there is a bound on them too.
+`max_retries` counts failures of the work itself; `max_infra_losses` counts attempts the infrastructure lost. A task
+that seems to take its nodes down is given up sooner (MAX_NODE_LOSSES). A refusal by a node costs neither; there is a
+bound on them too. Only a drain costs nothing at all: it is an operator's doing, and ends when the operator wants.
 """
 
 import zlib
@@ -11,9 +12,9 @@ from windlass.core.spec import Backoff
 from windlass.core.states import AttemptState, Cause, TaskState
 from windlass.core.task import Attempt, Task
 
-#: Attempts a task may lose to infrastructure before it fails.
-MAX_INFRA_LOSSES = 5
-#: Attempts nodes may refuse before a task fails; with the delays between them some ten minutes.
+#: Nodes that may be lost while a task runs on them, before it is taken for the cause.
+MAX_NODE_LOSSES = 3
+#: Attempts nodes may send back before a task fails; with the delays between them some ten minutes.
 MAX_REFUSALS = 20
 #: A limit counts as reached this close to its moment: reports carry ages, not clocks.
 DEADLINE_SLACK_S = 1.0
@@ -49,23 +50,34 @@ def after(task: Task, attempt: Attempt, now: float) -> Verdict:
                 return Verdict(_end(task, TaskState.FAILED, _spent(task, attempt), now))
             pause = delay(task.spec.backoff, task.retries, attempt.id)
             return _pause(replace(task, retries=task.retries + 1), pause, _why(attempt), now)
+        case AttemptState.LOST | AttemptState.CANCELLED if Cause.DRAINED in (attempt.cause, attempt.stop_cause):
+            return _pause(task, 0.0, _why(attempt), now)
         case AttemptState.LOST:
-            lost = replace(task, infra_losses=task.infra_losses + 1)
-            if lost.infra_losses > MAX_INFRA_LOSSES:
-                reason = f"lost {lost.infra_losses} times (limit {MAX_INFRA_LOSSES}); last: {_why(attempt)}"
-                return Verdict(_end(lost, TaskState.FAILED, reason, now))
-            return _pause(lost, 0.0, _why(attempt), now)
-        case AttemptState.REJECTED if _free(task) > MAX_REFUSALS:
-            reason = f"refused {_free(task)} times; last: {_why(attempt)}"
-            return Verdict(_end(task, TaskState.FAILED, reason, now))
+            return _lost(task, attempt, now)
         case _:
-            pause = delay(Backoff(initial=0.5, max=30.0), min(attempt.number, 8), attempt.id)
-            return _pause(task, pause, _why(attempt), now)
+            return _sent_back(task, attempt, now)
 
 
-def _free(task: Task) -> int:
-    """Attempts that cost neither budget, the one that just ended among them."""
-    return task.attempts - task.retries - task.infra_losses
+def _lost(task: Task, attempt: Attempt, now: float) -> Verdict:
+    lost = replace(task, infra_losses=task.infra_losses + 1)
+    limit = task.spec.max_infra_losses
+    if lost.node_losses >= MAX_NODE_LOSSES:
+        where = f"{lost.node_losses} nodes were lost while it ran there (last: {attempt.node_name})"
+        return Verdict(_end(lost, TaskState.FAILED, f"stopped being tried: {where}", now))
+    if lost.infra_losses > limit:
+        reason = f"lost {lost.infra_losses} times (max_infra_losses {limit}); last: {_why(attempt)}"
+        return Verdict(_end(lost, TaskState.FAILED, reason, now))
+    return _pause(lost, 0.0, _why(attempt), now)
+
+
+def _sent_back(task: Task, attempt: Attempt, now: float) -> Verdict:
+    """Refused by its node, or stopped there when nobody had asked for it."""
+    back = replace(task, refusals=task.refusals + 1)
+    if back.refusals > MAX_REFUSALS:
+        reason = f"sent back {back.refusals} times (limit {MAX_REFUSALS}); last: {_why(attempt)}"
+        return Verdict(_end(back, TaskState.FAILED, reason, now))
+    pause = delay(Backoff(initial=0.5, max=30.0), min(back.refusals, 8), attempt.id)
+    return _pause(back, pause, _why(attempt), now)
 
 
 def _end(task: Task, state: TaskState, reason: str | None, now: float) -> Task:

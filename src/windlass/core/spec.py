@@ -64,6 +64,7 @@ class JobSpec:
     driver: Driver = Driver.DOCKER
     resources: Resources = Resources()
     max_retries: int = 3
+    max_infra_losses: int = 5
     backoff: Backoff = Backoff()
     attempt_timeout: float | None = None
     job_deadline: float | None = None

@@ -27,6 +27,10 @@ class Task:
     attempts: int = 0
     retries: int = 0
     infra_losses: int = 0
+    #: of these, how many took their node along while the task ran there
+    node_losses: int = 0
+    #: attempts that a node sent back: refused, or stopped when nobody had asked for it
+    refusals: int = 0
     cancel_requested: bool = False
     not_before: float | None = None
     finished_at: float | None = None
@@ -55,6 +59,8 @@ class Attempt:
     cause: Cause | None = None
     exit_code: int | None = None
     message: str = ""
+    #: what its node said of its end after that was recorded; changed nothing
+    late: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,10 +148,14 @@ def launch(step: Step | Live, spec_text: str, now: float) -> wire.LaunchRaw:
 
 
 def stop(attempt: Attempt) -> wire.Stop:
-    """The order to end this attempt."""
-    messages = {Cause.CANCELLED: "cancelled by request", Cause.TIMEOUT: "a time limit passed"}
-    cause = attempt.stop_cause or Cause.CANCELLED
-    return wire.Stop(attempt.id, attempt.fence, cause, messages.get(cause, cause.value))
+    """The order to end this attempt. A drain is told as a cancel: workers of version 0.1 know no other word for it."""
+    match attempt.stop_cause:
+        case Cause.TIMEOUT:
+            return wire.Stop(attempt.id, attempt.fence, Cause.TIMEOUT, "a time limit passed")
+        case Cause.DRAINED:
+            return wire.Stop(attempt.id, attempt.fence, Cause.CANCELLED, "its node is drained")
+        case _:
+            return wire.Stop(attempt.id, attempt.fence, Cause.CANCELLED, "cancelled by request")
 
 
 def order_again(live: Live, now: float) -> wire.CommandOut | None:

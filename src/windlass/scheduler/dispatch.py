@@ -7,7 +7,6 @@ from windlass.core.events import Placed
 from windlass.core.ids import ATTEMPT, AttemptId, NodeId
 from windlass.core.placement.plan import Plan, plan
 from windlass.core.placement.snapshot import NOTHING, Node, Room, Snapshot
-from windlass.core.states import NodeState
 from windlass.core.task import Step
 from windlass.mint import new_id
 from windlass.scheduler import ingest
@@ -58,7 +57,7 @@ async def _placements(desk: Desk, freed: Mapping[NodeId, Room]) -> tuple[list[St
 
 def _room(desk: Desk, fleet: Sequence[Node]) -> dict[int, int] | None:
     """How many of each known shape there could be room for at most; None when no node takes work."""
-    free = sum((n.free for n in fleet if n.state is NodeState.READY and not n.cordoned), NOTHING)
+    free = sum((n.free for n in fleet if n.open), NOTHING)
     if free.millis <= 0 or free.memory <= 0:
         return None
     return {

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 import structlog
 
 from windlass.core import events
-from windlass.core.attempt import fold, step
-from windlass.core.events import AttemptEvent, Ignored
+from windlass.core.attempt import fold, late, step
+from windlass.core.events import AttemptEvent, DrainDue, Ignored
 from windlass.core.ids import AttemptId, NodeId, TaskId
 from windlass.core.task import Step
 from windlass.scheduler.desk import Desk
+from windlass.store import late as late_reports
 from windlass.store import tasks
+from windlass.store.late import Late
 from windlass.store.tasks import Live
 from windlass.stream import wire
 
@@ -26,7 +28,8 @@ AttemptReport = wire.Prepared | wire.Started | wire.Exited | wire.Refused
 _ROUNDS = 3
 
 
-Fact = tuple[AttemptId, AttemptEvent, AttemptReport | None]
+#: What happened to an attempt, and the report that says so; none for what the leader found by itself.
+Fact = tuple[AttemptId, AttemptEvent | DrainDue, AttemptReport | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ def facts(desk: Desk, reports: Sequence[AttemptReport]) -> list[Fact]:
 async def moves(desk: Desk, told: Sequence[Fact]) -> Moves:
     """The steps these facts ask for."""
     known = await _known(desk, told)
+    await _note_late(desk, told, known)
     texts: dict[str, str] = {live.task.id: live.spec_text for live in known.values()}
     return Moves(told, _steps(desk, told, known), texts)
 
@@ -95,6 +99,20 @@ async def _known(desk: Desk, told: Sequence[Fact]) -> dict[AttemptId, Live]:
             desk.picture.refresh(one)
         known |= found
     return known
+
+
+async def _note_late(desk: Desk, told: Sequence[Fact], known: Mapping[AttemptId, Live]) -> None:
+    """Keep what nodes say of attempts they were counted to have lost. It moves nothing, so it need not wait."""
+    notes: dict[AttemptId, Late] = {}
+    for attempt_id, event, report in told:
+        live = known.get(attempt_id)
+        if live is None or live.attempt is None or report is None or report.node_id != live.attempt.node_id:
+            continue
+        if (text := late(live.attempt, event)) is not None:
+            notes.setdefault(attempt_id, Late(live.attempt, live.task.job_id, text))
+    if notes:
+        await late_reports.note(desk.conn, list(notes.values()), term=desk.term)
+        desk.happened = True
 
 
 def _steps(desk: Desk, told: Sequence[Fact], known: dict[AttemptId, Live]) -> dict[TaskId, Step]:

@@ -7,7 +7,8 @@ While it leads, one coroutine does, in turn:
 4. ingest: reports become steps;
 5. dispatch: plan and place; one write for what ended and what takes its place;
 6. flush: commands, news and receipts, one round trip.
-Once a second it also sweeps: outbox rows nobody sent, silent nodes, jobs past their ttl.
+Once a second it also sweeps: outbox rows nobody sent, silent nodes, what operators want of nodes, jobs past their
+ttl.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 import structlog
 
 from windlass.core.placement.scores import Policy
-from windlass.scheduler import dispatch, expire, ingest, prune, ship
+from windlass.scheduler import dispatch, drain, expire, ingest, prune, ship
 from windlass.scheduler.desk import Desk, Rules
 from windlass.scheduler.elect import Elector, Terms
 from windlass.scheduler.presence import Presence
@@ -81,7 +82,7 @@ async def _cycle(desk: Desk) -> None:
     watch, swept = Watch(), 0.0
     while True:
         messages = await _read(desk, watch, swept)
-        await watch.hear(desk, [m for m in messages if isinstance(m, wire.Hello | wire.Beat)])
+        await watch.hear(desk, [m for m in messages if isinstance(m, wire.Hello | wire.Beat | wire.Bye)])
         await _bells(desk, [m for m in messages if isinstance(m, wire.Bell)])
         if desk.picture.now() >= desk.picture.next_due:
             await expire.run_once(desk)
@@ -117,12 +118,15 @@ async def _bells(desk: Desk, bells: Sequence[wire.Bell]) -> None:
             desk.line.arrived(bell.shapes, bell.priority)
     if any(bell.what == "outbox" for bell in bells):
         await ship.run_once(desk, 0.0)
+    if any(bell.what == "nodes" for bell in bells):
+        await drain.run_once(desk)
 
 
 async def _sweep(desk: Desk, watch: Watch) -> None:
     """What no bell announces, or whose bell was lost."""
     await ship.run_once(desk, OUTBOX_AGE_S)
     await watch.tick(desk)
+    await drain.run_once(desk)
     await prune.run_once(desk)
     ahead = await tasks.next_due(desk.conn)
     if ahead is not None:

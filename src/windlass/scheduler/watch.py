@@ -37,13 +37,16 @@ class Watch:
         """The stream could not be read just now."""
         self.hearing_since = time.monotonic()
 
-    async def hear(self, desk: Desk, messages: Sequence[wire.Hello | wire.Beat]) -> None:
+    async def hear(self, desk: Desk, messages: Sequence[wire.Hello | wire.Beat | wire.Bye]) -> None:
         """Take up what nodes say."""
         for message in messages:
-            if isinstance(message, wire.Hello):
-                await self._hello(desk, message)
-            else:
-                await self._beat(desk, message)
+            match message:
+                case wire.Hello():
+                    await self._hello(desk, message)
+                case wire.Beat():
+                    await self._beat(desk, message)
+                case wire.Bye():
+                    await self._bye(desk, message)
 
     async def _hello(self, desk: Desk, hello: wire.Hello) -> None:
         picture = desk.picture
@@ -56,13 +59,26 @@ class Watch:
             old.cordoned if old else False,
             drivers,
             Room(hello.millis, hello.memory),
+            draining=old.draining if old else False,
+            leaving=hello.draining,
         )
         await nodes.upsert(
             desk.conn, node, version=hello.version, labels=hello.labels, facts=hello.facts, term=desk.term
         )
         picture.nodes[node.id], picture.heard[node.id] = node, time.monotonic()
-        if old is None or old.state is not NodeState.READY:
+        if hello.draining:
+            log.info("node_leaving", node_id=node.id, node=node.name)
+            desk.commands[node.id].append(wire.Heard(draining=True))
+        elif old is None or old.state is not NodeState.READY:
             log.info("node_ready", node_id=node.id, node=node.name)
+
+    async def _bye(self, desk: Desk, bye: wire.Bye) -> None:
+        """Its worker ended and left nothing behind: no need to wait for its silence. What it was sent and never took
+        up is judged by that all the same, for a word may come twice, and late."""
+        node = desk.picture.nodes.get(bye.node_id)
+        if node is not None and node.leaving and node.state is not NodeState.LOST:
+            log.info("node_gone", node_id=node.id, node=node.name)
+            await self._become(desk, node, NodeState.LOST)
 
     async def _beat(self, desk: Desk, beat: wire.Beat) -> None:
         picture = desk.picture
@@ -124,15 +140,19 @@ class Watch:
             return
         for node in list(desk.picture.nodes.values()):
             silence = now - desk.picture.heard[node.id]
-            if silence >= rules.node_lost_s and node.state is not NodeState.LOST:
+            if silence >= rules.node_lost_s:
                 await self._lose(desk, node, silence)
             elif silence >= rules.node_suspect_s and node.state is NodeState.READY:
                 await self._become(desk, node, NodeState.SUSPECT)
 
     async def _lose(self, desk: Desk, node: Node, silence: float) -> None:
-        await self._become(desk, node, NodeState.LOST)
-        attempts = list(desk.picture.by_node[node.id])
-        log.warning("node_lost", node_id=node.id, node=node.name, silence_s=round(silence, 1), attempts=len(attempts))
+        """It has been silent for too long: what it had is given up, save what may never run twice. Said anew while
+        anything is left, for a former leader may have come no further than to write down the node's state."""
+        picture = desk.picture
+        attempts = [a for a in picture.by_node[node.id] if not picture.live[a].task.spec.exclusive]
+        if node.state is not NodeState.LOST:
+            await self._become(desk, node, NodeState.LOST)
+            log.warning("node_lost", node_id=node.id, node=node.name, silence_s=round(silence, 1), lost=len(attempts))
         await advance(desk, [(attempt_id, events.NodeLost(), None) for attempt_id in attempts])
 
     async def _become(self, desk: Desk, node: Node, state: NodeState) -> None:

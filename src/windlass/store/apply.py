@@ -20,7 +20,8 @@ from windlass.store.db import Conn
 
 _MOVE = """ tasks t SET
         state = s.state, version = t.version + 1, attempts = s.attempts, retries = s.retries,
-        infra_losses = s.infra_losses, cancel_requested = s.cancel_requested, reason = s.reason,
+        infra_losses = s.infra_losses, node_losses = s.node_losses, refusals = s.refusals,
+        cancel_requested = s.cancel_requested, reason = s.reason,
         queued_at = to_timestamp(s.queued_at), not_before = to_timestamp(s.not_before),
         wake_at = to_timestamp(s.wake_at), finished_at = to_timestamp(s.finished_at),
         expire_at = to_timestamp(s.expire_at)
@@ -35,8 +36,9 @@ WITH {fence.FENCE},
 doc AS MATERIALIZED (SELECT %(doc)s::json AS d),
 asked AS MATERIALIZED (
     SELECT * FROM json_to_recordset((SELECT d -> 'tasks' FROM doc)) AS s (id text, base integer, leans boolean,
-        state text, attempts integer, retries integer, infra_losses integer, cancel_requested boolean, reason text,
-        queued_at float8, not_before float8, wake_at float8, finished_at float8, expire_at float8)
+        state text, attempts integer, retries integer, infra_losses integer, node_losses integer, refusals integer,
+        cancel_requested boolean, reason text, queued_at float8, not_before float8, wake_at float8,
+        finished_at float8, expire_at float8)
 ),
 freeing AS (UPDATE"""
     + _MOVE
@@ -121,6 +123,8 @@ def _task_row(step: Step) -> dict[str, Any]:
         "attempts": task.attempts,
         "retries": task.retries,
         "infra_losses": task.infra_losses,
+        "node_losses": task.node_losses,
+        "refusals": task.refusals,
         "cancel_requested": task.cancel_requested,
         "reason": task.reason,
         "queued_at": task.queued_at,

@@ -16,12 +16,13 @@ from windlass.store.db import Conn
 _spec = msgspec.json.Decoder(JobSpec)
 
 TASK_COLUMNS = """t.id, t.job_id, t.shape, t.state, t.version, extract(epoch FROM t.created_at)::float8,
-    extract(epoch FROM t.queued_at)::float8, t.attempts, t.retries, t.infra_losses, t.cancel_requested,
-    extract(epoch FROM t.not_before)::float8, extract(epoch FROM t.finished_at)::float8, t.reason, j.spec::text"""
+    extract(epoch FROM t.queued_at)::float8, t.attempts, t.retries, t.infra_losses, t.node_losses,
+    t.refusals, t.cancel_requested, extract(epoch FROM t.not_before)::float8,
+    extract(epoch FROM t.finished_at)::float8, t.reason, j.spec::text"""
 
 ATTEMPT_COLUMNS = """a.id, a.number, a.node_id, a.node_name, a.fence, a.state, extract(epoch FROM a.placed_at)::float8,
     extract(epoch FROM a.started_at)::float8, extract(epoch FROM a.finished_at)::float8, a.stop_cause,
-    extract(epoch FROM a.stop_sent_at)::float8, a.cause, a.exit_code, a.message"""
+    extract(epoch FROM a.stop_sent_at)::float8, a.cause, a.exit_code, a.message, a.late"""
 
 #: How many heads HEADS gives of a shape the caller does not name.
 UNKNOWN_SHAPE_LIMIT = 8
@@ -90,6 +91,8 @@ def _task(row: Sequence[Any]) -> tuple[Task, str]:
         attempts,
         retries,
         losses,
+        with_node,
+        refusals,
         cancel,
         before,
         finished,
@@ -108,6 +111,8 @@ def _task(row: Sequence[Any]) -> tuple[Task, str]:
         attempts,
         retries,
         losses,
+        with_node,
+        refusals,
         cancel,
         before,
         finished,
@@ -117,7 +122,7 @@ def _task(row: Sequence[Any]) -> tuple[Task, str]:
 
 
 def _attempt(row: Sequence[Any]) -> Attempt | None:
-    aid, number, node, name, fence, state, placed, started, finished, stop, sent, cause, code, message = row
+    aid, number, node, name, fence, state, placed, started, finished, stop, sent, cause, code, message, late = row
     if aid is None:
         return None
     return Attempt(
@@ -135,12 +140,13 @@ def _attempt(row: Sequence[Any]) -> Attempt | None:
         Cause(cause) if cause else None,
         code,
         message,
+        late,
     )
 
 
 def _live(row: Sequence[Any]) -> Live:
-    task, text = _task(row[:15])
-    return Live(task, _attempt(row[15:29]), text)
+    task, text = _task(row[:17])
+    return Live(task, _attempt(row[17:32]), text)
 
 
 async def heads(conn: Conn, limits: Mapping[int, int]) -> tuple[list[Head], dict[int, Shape], float | None]:

@@ -67,6 +67,9 @@ class Introduce(Message, frozen=True, tag="introduce"):
 class Heard(Message, frozen=True, tag="heard"):
     """The leader has read this node's beat: somebody leads, and can hear."""
 
+    #: it has read that the node drains, too: nothing more will be placed there
+    draining: bool = False
+
 
 Command = Launch | Stop | Forget | Introduce | Heard
 CommandOut = LaunchRaw | Stop | Forget | Introduce | Heard
@@ -92,6 +95,12 @@ class Beat(Message, frozen=True, tag="beat"):
 
     node_id: NodeId
     attempts: tuple[AttemptId, ...] = ()
+
+
+class Bye(Message, frozen=True, tag="bye"):
+    """The node's worker ends, and leaves nothing behind."""
+
+    node_id: NodeId
 
 
 class Prepared(Message, frozen=True, tag="prepared"):
@@ -134,7 +143,7 @@ class Bell(Message, frozen=True, tag="bell"):
     priority: int = 1000
 
 
-Report = Hello | Beat | Prepared | Started | Exited | Refused | Bell
+Report = Hello | Beat | Bye | Prepared | Started | Exited | Refused | Bell
 
 
 class Ended(Message, frozen=True, tag="ended"):

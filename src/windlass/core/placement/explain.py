@@ -39,6 +39,14 @@ def impossible(shape: Shape, nodes: Sequence[Node]) -> str | None:
     return f"no node could ever hold it: {which} " + " and ".join(never(tightest, shape))
 
 
+def stranded(node_name: str) -> str:
+    """Why an exclusive task whose node is lost goes nowhere, and what ends that."""
+    return (
+        f"its node {node_name} is lost; exclusive: waits until the old copy is proven gone; "
+        f"if the machine is off for good: windlass forget {node_name}"
+    )
+
+
 def _verdict(node: Node, shape: Shape) -> NodeVerdict:
     reasons = tuple(misfits(node, shape))
     return NodeVerdict(node.name, not reasons, reasons)

@@ -16,7 +16,9 @@ def misfits(node: Node, shape: Shape) -> Iterator[str]:
     """Every reason why this node can't take the shape now, with numbers; none when it fits."""
     if node.state is not NodeState.READY:
         yield f"is {node.state}"
-    if node.cordoned:
+    if node.draining or node.leaving:
+        yield "is draining"
+    elif node.cordoned:
         yield "is cordoned"
     if shape.driver not in node.drivers:
         offers = ", ".join(sorted(node.drivers)) or "none"
@@ -27,22 +29,12 @@ def misfits(node: Node, shape: Shape) -> Iterator[str]:
 
 def fits(node: Node, shape: Shape) -> bool:
     """Whether the node can take the shape now: misfits without the words, for the hot path."""
-    return (
-        node.state is NodeState.READY
-        and not node.cordoned
-        and shape.driver in node.drivers
-        and node.free.holds(shape.need)
-    )
+    return node.open and shape.driver in node.drivers and node.free.holds(shape.need)
 
 
 def could_fit(node: Node, shape: Shape) -> bool:
     """Whether the node could take the shape once others have ended."""
-    return (
-        node.state is NodeState.READY
-        and not node.cordoned
-        and shape.driver in node.drivers
-        and node.capacity.holds(shape.need)
-    )
+    return node.open and shape.driver in node.drivers and node.capacity.holds(shape.need)
 
 
 def _short(words: str, has: Room, need: Room) -> Iterator[str]:

@@ -45,7 +45,9 @@ def shape_of(spec: JobSpec) -> Shape:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A machine as the leader sees it. `used` sums what its live attempts reserve."""
+    """A machine as the leader sees it. `used` sums what its live attempts reserve.
+
+    An operator may have it `cordoned` or `draining`; its worker may be `leaving`: about to end."""
 
     id: NodeId
     name: str
@@ -54,6 +56,13 @@ class Node:
     drivers: frozenset[Driver]
     capacity: Room
     used: Room = NOTHING
+    draining: bool = False
+    leaving: bool = False
+
+    @property
+    def open(self) -> bool:
+        """Whether anything may be placed there at all."""
+        return self.state is NodeState.READY and not (self.cordoned or self.draining or self.leaving)
 
     @property
     def free(self) -> Room:

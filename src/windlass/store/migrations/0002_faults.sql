@@ -22,10 +22,14 @@ CREATE TABLE inbox (
 -- Draining: cordoned, and from drain_until on what still runs there is stopped and placed elsewhere (null: never).
 ALTER TABLE nodes
     ADD COLUMN draining boolean NOT NULL DEFAULT false,
-    ADD COLUMN drain_until timestamptz;
+    ADD COLUMN drain_until timestamptz,
+    -- Its worker itself said that it takes no more work, for it is about to end.
+    ADD COLUMN leaving boolean NOT NULL DEFAULT false;
 
--- Attempts that ran on a node when it was lost.
-ALTER TABLE tasks ADD COLUMN node_losses integer NOT NULL DEFAULT 0;
+-- Attempts that ran on a node when it was lost, and those that nodes sent back.
+ALTER TABLE tasks
+    ADD COLUMN node_losses integer NOT NULL DEFAULT 0,
+    ADD COLUMN refusals integer NOT NULL DEFAULT 0;
 
 -- What was reported of an attempt after its end was recorded; it changed nothing.
 ALTER TABLE attempts ADD COLUMN late text;
