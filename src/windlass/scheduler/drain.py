@@ -33,7 +33,7 @@ async def run_once(desk: Desk) -> int:
 
 
 async def _give_up(desk: Desk, known: Collection[NodeId]) -> None:
-    """Nodes an operator declared gone: they are forgotten here too, and all that ran there is lost, exclusive or not."""
+    """Nodes an operator declared gone are forgotten here too; all that ran there is lost, exclusive or not."""
     picture = desk.picture
     lost: list[Fact] = []
     for node_id in (picture.nodes.keys() | picture.by_node.keys()) - set(known):
