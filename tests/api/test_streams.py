@@ -25,8 +25,7 @@ async def knock(api: Api, path: str, accept: str = "text/event-stream") -> socke
 
 def borrowed(api: Api) -> int:
     """Connections to the ledger that somebody holds."""
-    stats = api.services.pool.get_stats()
-    return stats["pool_size"] - stats["pool_available"]
+    return api.services.pool.borrowed
 
 
 async def settled() -> int:

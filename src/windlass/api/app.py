@@ -92,7 +92,6 @@ async def _means(settings: Settings) -> AsyncGenerator[Services]:
     producer = Producer(writing, keys)
     hub = Hub(NewsReader(reading, keys.news, wire.news()))
     services = Services(pool, producer, hub, Intake(pool, producer))
-    await pool.open()
     loops = [asyncio.create_task(loop) for loop in (hub.run(), services.intake.run(), _keep_nodes(services))]
     try:
         yield services

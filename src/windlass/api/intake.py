@@ -25,6 +25,8 @@ from windlass.stream.produce import Producer, StreamDown
 log = structlog.get_logger("api")
 
 BATCH = 1000
+#: Seconds a submit waits for the ledger's yes; past them it is told to try again.
+PATIENCE_S = 5.0
 WRITERS = 2
 _LOWEST = -1000
 
@@ -56,9 +58,16 @@ class Intake:
     async def submit(self, wanted: Sequence[NewJob]) -> list[Result]:
         """Accept these, all or none; in order. Raises Unavailable."""
         done: asyncio.Future[list[Result]] = asyncio.get_running_loop().create_future()
-        self._queue.append((wanted, done))
+        entry = (wanted, done)
+        self._queue.append(entry)
         self._some.set()
-        return await done
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                return await done
+        except TimeoutError:
+            if entry in self._queue:
+                self._queue.remove(entry)
+            raise Unavailable(f"PostgreSQL has not taken the job within {PATIENCE_S:g} s") from None
 
     async def run(self) -> None:
         """Write what comes, for ever."""
@@ -80,13 +89,12 @@ class Intake:
                 await self._accept(batch)
 
     async def _accept(self, batch: list[tuple[Sequence[NewJob], "asyncio.Future[list[Result]]"]]) -> None:
+        wanted = [job for jobs_, _ in batch for job in jobs_]
         try:
-            async with borrow(self._pool) as conn:
-                wanted = [job for jobs_, _ in batch for job in jobs_]
-                accepted, at = await jobs.submit(conn, wanted, self._shapes)
-                keys = [job.key for job in wanted if job.key is not None and job.id not in accepted]
-                holders = await jobs.holders(conn, keys) if keys else {}
-                results = [[_result(job, accepted, at, holders) for job in mine] for mine, _ in batch]
+            accepted, at = await self._written(wanted)
+            keys = [job.key for job in wanted if job.key is not None and job.id not in accepted]
+            holders = await self._holders(keys) if keys else {}
+            results = [[_result(job, accepted, at, holders) for job in mine] for mine, _ in batch]
         except Exception as error:
             if isinstance(error, psycopg.DataError) and len(batch) > 1:
                 for one in batch:  # one of them is at fault: let each stand for itself
@@ -99,6 +107,24 @@ class Intake:
         for (_, done), answer in zip(batch, results, strict=True):
             if not done.done():
                 done.set_result(answer)
+
+    async def _written(self, wanted: Sequence[NewJob]) -> tuple[frozenset[JobId], datetime]:
+        """Which of these are in the ledger now by our doing, and since when. Raises Unavailable.
+
+        When the answer to the commit was lost, the ledger is asked what happened; nothing is written blindly again."""
+        try:
+            async with borrow(self._pool) as conn:
+                return await jobs.submit(conn, wanted, self._shapes)
+        except Unavailable:
+            async with borrow(self._pool) as conn:
+                ids, at = await jobs.found(conn, [job.id for job in wanted])
+            if at is None:
+                raise
+            return ids, at
+
+    async def _holders(self, keys: Sequence[str]) -> dict[str, jobs.KeyHolder]:
+        async with borrow(self._pool) as conn:
+            return await jobs.holders(conn, keys)
 
     def _ring(self, accepted: Sequence[NewJob]) -> None:
         """Let the leader know, without making anybody wait for it."""

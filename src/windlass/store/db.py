@@ -8,13 +8,16 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
-from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from windlass.errors import Unavailable
+from windlass.store.connection import Conn
+from windlass.store.pool import Pool
 
-Conn = psycopg.AsyncConnection[TupleRow]
-Pool = AsyncConnectionPool[Conn]
+__all__ = ["Conn", "Pool", "borrow", "connect", "make_pool", "ping", "plan_anew", "unavailable"]
+
+#: Seconds a request's statement may take: the server gives up first, so that most answers are certain; a server that
+#: can't even do that is hung up on.
+REQUEST_S, REQUEST_LOCK_S, ANSWER_S = 4.0, 3.0, 5.0
 
 _SESSION = (
     "-c synchronous_commit=on -c jit=off"
@@ -40,25 +43,31 @@ def _arguments(role: str) -> dict[str, Any]:
 async def connect(database_url: str, role: str) -> Conn:
     """One connection of its own. Raises Unavailable."""
     with unavailable():
-        return await psycopg.AsyncConnection.connect(database_url, **_arguments(role))
+        return await Conn.connect(database_url, **_arguments(role))
 
 
 def make_pool(database_url: str, role: str, size: int) -> Pool:
-    """A pool, not yet open."""
-    return AsyncConnectionPool(
-        database_url,
-        kwargs=_arguments(role),
-        connection_class=Conn,
-        min_size=1,
-        max_size=size,
-        timeout=5,
-        open=False,
-        name=role,
-    )
+    """Connections for requests, where nobody waits long."""
+    arguments = _arguments(role)
+    arguments["options"] += f" -c statement_timeout={REQUEST_S:g}s -c lock_timeout={REQUEST_LOCK_S:g}s"
+    arguments["connect_timeout"] = 3
+
+    async def make() -> Conn:
+        conn = await Conn.connect(database_url, **arguments)
+        conn.answer_s = ANSWER_S
+        return conn
+
+    return Pool(database_url, size, make)
+
+
+#: Failures that say nothing about the request: the connection (class 08), resources (53), an operator or a restart
+#: (57), a deadlock or conflict (40), a lock not had in time (55P03), the system (58) are all OperationalError; a server
+#: that has become a standby (25006) is not.
+_PASSING = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
 
 
 class unavailable:
-    """Turns the driver's connection faults into Unavailable; a mistake in SQL stays what it is."""
+    """Turns the database's passing failures into Unavailable; a mistake in SQL stays what it is."""
 
     def __enter__(self) -> None:
         return None
@@ -66,8 +75,16 @@ class unavailable:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
             raise Unavailable("the database has not the schema of this version; run `windlass migrate`") from error
-        if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | PoolTimeout):
-            raise Unavailable(f"PostgreSQL does not answer: {str(error).strip().splitlines()[0]}") from error
+        if isinstance(error, _PASSING):
+            raise Unavailable(_told(error)) from error
+
+
+def _told(error: psycopg.Error) -> str:
+    code = error.sqlstate
+    why = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if code is None or (code[:2] in ("08", "57") and code != "57014"):
+        return f"PostgreSQL does not answer: {why}"
+    return f"PostgreSQL can't do this now: {why} ({code})"
 
 
 @asynccontextmanager

@@ -34,6 +34,8 @@ WITH j AS MATERIALIZED (
 )
 SELECT now(), array_agg(id) FROM accepted
 """
+#: Which of these ids are there; those of one submit are of one moment.
+FOUND = "SELECT array_agg(id), max(created_at) FROM jobs WHERE id = ANY(%(ids)s)"
 BY_KEY = "SELECT idempotency_key, id, fingerprint FROM jobs WHERE idempotency_key = ANY(%(keys)s)"
 
 _VIEW = """
@@ -169,6 +171,13 @@ def _row(order: int, job: NewJob, shape: int) -> dict[str, Any]:
         "retry_of": job.retry_of,
         "wake_in": min(waits, default=None),
     }
+
+
+async def found(conn: Conn, ids: Sequence[JobId]) -> tuple[frozenset[JobId], datetime | None]:
+    """Which of these jobs are there, and when they were accepted (None: none is)."""
+    row = await (await conn.execute(FOUND, {"ids": list(ids)})).fetchone()
+    assert row is not None
+    return frozenset(JobId(job_id) for job_id in row[0] or ()), row[1]
 
 
 async def holders(conn: Conn, keys: Sequence[str]) -> dict[str, KeyHolder]:
