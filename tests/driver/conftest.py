@@ -1,7 +1,6 @@
 """Stages: one per driver, each knowing how a spec looks there that exits, prints, sleeps, or cannot run."""
 
 import asyncio
-import importlib
 import shlex
 import subprocess
 from collections.abc import Iterator
@@ -17,7 +16,9 @@ from windlass.core.spec import JobSpec, Resources
 from windlass.core.states import Driver as Kind
 from windlass.driver.base import Driver, Ticket
 from windlass.driver.docker import DockerDriver
+from windlass.driver.keeper import Keeper
 from windlass.driver.mock import MockDriver
+from windlass.driver.process import ProcessDriver
 from windlass.mint import new_id
 
 
@@ -119,12 +120,23 @@ class DockerStage(CommandStage):
         return replace(self.base(), image="127.0.0.1:9/no/such/image:1", command=("true",))
 
 
+class Processes(ProcessDriver):
+    """With a connection of its own to the folder's watchdog."""
+
+    def __init__(self, root: Path, node_id: str, keeper: Keeper) -> None:
+        super().__init__(root, node_id, keeper)
+        self.keeper = keeper
+
+    async def close(self) -> None:
+        await super().close()
+        await self.keeper.close()
+
+
 class ProcessStage(CommandStage):
     kind = Kind.PROCESS
 
-    def driver(self) -> Driver:
-        made: Driver = importlib.import_module("windlass.driver.process").ProcessDriver(self.root / "slots", self.node)
-        return made
+    def driver(self) -> "Processes":
+        return Processes(self.root / "slots", self.node, Keeper(self.root, self.node, 120))
 
     def base(self) -> JobSpec:
         return JobSpec(driver=Kind.PROCESS)
@@ -136,8 +148,6 @@ _STAGES = {"mock": Stage, "docker": DockerStage, "process": ProcessStage}
 def _missing(name: str) -> str:
     if name == "docker":
         return docker_missing()
-    if name == "process" and importlib.util.find_spec("windlass.driver.process") is None:
-        return "there is no process driver in this tree"
     return ""
 
 

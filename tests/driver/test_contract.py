@@ -122,7 +122,7 @@ def test_what_has_ended_is_never_started_again(commands: CommandStage):
             await restarted.prepare(ticket)
             await restarted.start(ticket)
             outcome = await asyncio.wait_for(restarted.wait(ticket), 20)
-            assert outcome.exit_code == 4 if restarted.keeps_outcome else outcome.cause is Cause.NODE_LOST
+            assert outcome.exit_code == 4
             assert (await read(restarted, ticket))["stdout"] == b"ran\n"
 
     asyncio.run(scenario())
@@ -140,12 +140,9 @@ def test_a_new_driver_adopts_what_runs_and_what_ended(stage: Stage):
             assert found[running.attempt_id].running
             assert {survivor.fence for survivor in found.values()} == {7}
             outcomes = [await asyncio.wait_for(restarted.wait(ticket), 20) for ticket in (running, ended)]
-            if restarted.keeps_outcome:
-                assert set(found) == {running.attempt_id, ended.attempt_id}
-                assert not found[ended.attempt_id].running
-                assert [outcome.exit_code for outcome in outcomes] == [42, 43]
-            else:
-                assert [outcome.cause for outcome in outcomes] == [Cause.NODE_LOST] * 2
+            assert set(found) == {running.attempt_id, ended.attempt_id}
+            assert not found[ended.attempt_id].running
+            assert [outcome.exit_code for outcome in outcomes] == [42, 43]
 
     asyncio.run(scenario())
 

@@ -104,13 +104,13 @@ def counted(to: int) -> bytes:
     return b"".join(b"line %d\n" % n for n in range(1, to + 1))
 
 
-@pytest.mark.docker
-async def test_containers_outlive_their_worker_and_are_adopted(cluster: Cluster) -> None:
+@BOTH
+async def test_jobs_outlive_their_worker_and_are_adopted(cluster: Cluster, driver: str) -> None:
     cluster.api()
     cluster.scheduler()
     worker = cluster.worker()
     await cluster.ready()
-    fields = {"driver": "docker", "max_retries": 0}
+    fields = {"driver": driver, "max_retries": 0}
     specs = [
         cluster.spec("ends-while-away", COUNT.format(to=30) + "exit 7", **fields),
         cluster.spec("goes-on", COUNT.format(to=120) + "exit 3", **fields),
@@ -139,33 +139,6 @@ async def test_containers_outlive_their_worker_and_are_adopted(cluster: Cluster)
     cluster.reconcile(jobs)
 
 
-async def test_processes_outlive_their_worker_and_what_can_not_be_known_is_tried_again(cluster: Cluster) -> None:
-    cluster.api()
-    cluster.scheduler()
-    worker = cluster.worker()
-    await cluster.ready()
-    again = "[ $WINDLASS_ATTEMPT -gt 1 ] && exit 0; "
-    ids = cluster.submit_all(
-        [
-            cluster.spec("ends-while-away", again + COUNT.format(to=20), max_retries=0),
-            cluster.spec("goes-on", again + COUNT.format(to=80), max_retries=0),
-        ]
-    )
-    for job_id in ids:
-        await wait_until(lambda i=job_id: cluster.log(i).count(b"\n") > 3, "its output is shipped")
-    worker.kill()
-    await wait_until(lambda: "end" in [line.what for line in cluster.evidence("ends-while-away")], "one has ended")
-    worker.start()
-    jobs = await cluster.over(*ids)
-    for job, to in zip(jobs, (20, 80), strict=True):
-        lost, done = job["status"]["attempts"]
-        assert (lost["state"], lost["cause"], lost["exit_code"]) == ("lost", "node_lost", None)
-        assert (done["state"], job["state"], job["status"]["infra_losses"]) == ("succeeded", "succeeded", 1)
-        assert [line.what for line in cluster.evidence(job["name"])] == ["start", "end", "start", "end"]
-        assert cluster.log(job["id"], attempt="1") == counted(to)
-    cluster.reconcile(jobs)
-
-
 @BOTH
 async def test_much_output_before_a_workers_crash_is_kept_whole_to_the_cap(cluster: Cluster, driver: str) -> None:
     """Over half the cap, what a worker has read is no longer sent at once: its successor must find it all the same."""
@@ -188,7 +161,7 @@ async def test_much_output_before_a_workers_crash_is_kept_whole_to_the_cap(clust
     worker.start()
     await wait_until(lambda: worker.said().count("adopted"), "it was adopted")
     flag.touch()
-    await cluster.state(job_id, "succeeded" if driver == "docker" else "lost")
+    await cluster.state(job_id, "succeeded")
     whole = b"".join(b"%0*d\n" % (width - 1, n) for n in range(lines)) + b"last words\n"
     assert cluster.log(job_id, attempt="1") == whole
 

@@ -1,6 +1,5 @@
 """After a restart: the journal held against what the driver finds, row by row of adopt's table."""
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from tests.worker.site import a_launch, a_stop, at_work, base_of
 from windlass.core.ids import ATTEMPT, JOB, AttemptId, JobId
 from windlass.core.states import Cause, Driver
 from windlass.driver.base import DriverFault, Ticket
+from windlass.driver.keeper import Keeper
 from windlass.driver.mock import MockDriver
 from windlass.driver.process import ProcessDriver
 from windlass.mint import new_id
@@ -124,21 +124,25 @@ async def test_unknown_and_found_is_ended_and_removed(tmp_path: Path, redis_url:
             assert [r for r in await site.leader.listen() if isinstance(r, wire.Exited)] == []
 
 
-async def test_a_process_goes_on_over_a_restart(tmp_path: Path, redis_url: str, api: Api):
-    """Its exit code is the kernel's secret then: the end is a loss by infrastructure, told once."""
+async def test_a_process_goes_on_over_a_restart_and_its_exit_is_known(tmp_path: Path, redis_url: str, api: Api):
     mark = tmp_path / "marks"
-    command = ("sh", "-c", f"echo begun >> '{mark}'; sleep 0.5; echo done >> '{mark}'")
-    launch = a_launch(driver=Driver.PROCESS, command=command)
+    wait = f"echo begun >> '{mark}'; sleep {{}}; echo done >> '{mark}'; exit {{}}"
+    launches = [
+        a_launch(driver=Driver.PROCESS, command=("sh", "-c", wait.format(seconds, code)))
+        for seconds, code in ((0.1, 5), (1.5, 6))
+    ]
     for round in range(2):
-        driver = ProcessDriver(tmp_path / "slots", "node_x")
+        keeper = Keeper(tmp_path, "node_x", 60)
+        driver = ProcessDriver(tmp_path / "slots", "node_x", keeper)
         async with at_work(tmp_path, redis_url, base_of(api), drivers={Driver.PROCESS: driver}) as site:
             if round == 0:
-                site.obey(launch)
-                await wait_until(mark.exists, "it has begun")
+                site.obey(*launches)
+                await wait_until(lambda: mark.exists() and mark.read_text().count("begun") == 2, "both have begun")
             else:
-                adopting = asyncio.create_task(adopt(site.agent, Driver.PROCESS, driver))
-                exited = await site.exited(launch)
-                await adopting
-                assert exited.cause is Cause.NODE_LOST
-                assert mark.read_text() == "begun\ndone\n"
+                await wait_until(lambda: "done" in mark.read_text(), "one has ended")
+                await adopt(site.agent, Driver.PROCESS, driver)
+                ends = [await site.exited(launch) for launch in launches]
+                assert [(end.cause, end.exit_code) for end in ends] == [(Cause.EXIT_CODE, 5), (Cause.EXIT_CODE, 6)]
+                assert sorted(mark.read_text().split()) == ["begun", "begun", "done", "done"]
                 await site.idle()
+        await keeper.close()

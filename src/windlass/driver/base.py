@@ -79,7 +79,8 @@ class Driver(Protocol):
     """What starts containers."""
 
     name: str
-    #: whether what is left of an attempt can tell its outcome again: then it is removed only once the journal can
+    #: whether what is left of an attempt can tell its outcome even after a power cut: then it is removed only once the
+    #: journal can
     keeps_outcome: bool
 
     async def open(self) -> None:

@@ -10,7 +10,7 @@ retries are not charged. No such claim is made for one that was stopped on reque
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import aiodocker
@@ -38,6 +38,8 @@ _SLOW_CALL_S = 120.0  # create, start and delete on a busy disk
 _STOP_SLACK_S = 30.0
 _FOLLOW_AFTER_S = 0.25  # most jobs that end sooner cost one read of their log instead of a stream and a read
 _RETRY_S = 0.25
+#: Told the engine's address, and the labels of this node's containers there.
+Guard = Callable[[str, Sequence[str]], None]
 _NOT_RUNNING = ("created", "exited", "dead", "removing")
 
 
@@ -62,12 +64,16 @@ class DockerDriver:
         pull_timeout_s: float = 600.0,
         progress: Progress | None = None,
         url: str | None = None,
+        guard: Guard | None = None,
     ) -> None:
+        """`guard` is told where the engine is, and which containers there are ours."""
         self._cluster, self._node_id, self._profile = cluster, node_id, profile
         self._volumes_allowed, self._restricted_network = volumes_allowed, restricted_network
         self._engine = Engine(url)
         self._images = Images(self._engine, pull_timeout_s, progress)
-        self._endings = Endings(self._engine, {CLUSTER: cluster, NODE: node_id})
+        self._labels = {CLUSTER: cluster, NODE: node_id}
+        self._endings = Endings(self._engine, self._labels)
+        self._guard = guard
         self._created: set[AttemptId] = set()  # by this process, and never started
         self._started: set[AttemptId] = set()  # by this process, and not waited for yet
         self._stopped: set[AttemptId] = set()  # asked to stop by this process
@@ -76,6 +82,8 @@ class DockerDriver:
         """Connect, and listen for endings. Raises EngineUnavailable."""
         await self._engine.open()
         self._endings.open()
+        if self._guard is not None and (address := self._engine.address) is not None:
+            self._guard(address, [f"{key}={value}" for key, value in self._labels.items()])
 
     async def close(self) -> None:
         """Let go of connections; containers go on."""

@@ -81,6 +81,14 @@ class Engine:
         connector = self._docker.connector if self._docker else None
         return connector.path if isinstance(connector, aiohttp.UnixConnector) else None
 
+    @property
+    def address(self) -> str | None:
+        """Where the watchdog finds it: unix:PATH or http://HOST:PORT. None where that takes TLS or ssh."""
+        if self.socket is not None:
+            return f"unix:{self.socket}"
+        kind, _, where = (self._docker.docker_host or "" if self._docker else "").partition("://")
+        return f"http://{where}" if kind in ("tcp", "http") else None
+
     async def call(
         self,
         method: str,

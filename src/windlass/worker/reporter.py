@@ -5,6 +5,7 @@ message, and the ledger writes once instead of twice.
 """
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
@@ -29,8 +30,9 @@ RETRY_S = 0.5
 class Reporter:
     """One per agent; `run` sends until cancelled."""
 
-    def __init__(self, producer: Producer, node_id: NodeId) -> None:
-        self._producer, self._node = producer, node_id
+    def __init__(self, producer: Producer, node_id: NodeId, contact: Callable[[float], None] = lambda at: None) -> None:
+        """`contact` is told when Redis has taken a beat: the moment before it was sent."""
+        self._producer, self._node, self._contact = producer, node_id, contact
         self._begun: dict[AttemptId, float | None] = {}  # None: prepared only
         self._others: list[wire.Report] = []
         self._receipts: list[Receipt] = []
@@ -111,6 +113,8 @@ class Reporter:
             self._ring(urgent=True)
         else:
             self.sent_at.update(dict.fromkeys(ends, now))
+            if any(isinstance(message, wire.Beat) for message in others):
+                self._contact(now)
 
 
 def _joined(receipts: list[Receipt]) -> Receipt | None:

@@ -18,6 +18,7 @@ from windlass.driver.base import Driver, DriverFault, EngineUnavailable, Outcome
 from windlass.stream.wire import Launch
 from windlass.worker import clock
 from windlass.worker.journal import Ended, Journal
+from windlass.worker.lease import Lease
 from windlass.worker.logs import Shipper
 from windlass.worker.reporter import Reporter
 
@@ -32,6 +33,7 @@ class Bench:
     reporter: Reporter
     shipper: Shipper
     folder: Path
+    lease: Lease | None = None  # without one there is no watchdog either
 
 
 def ticket_of(launch: Launch, folder: Path) -> Ticket:
@@ -119,6 +121,8 @@ class Run:
         await self._driver.prepare(self.ticket)
         if self._stop is not None:
             return
+        if self._bench.lease is not None and self._bench.lease.stale:
+            raise EngineUnavailable("the node is cut off: it has had no word from Redis or the API")
         self._running = True
         await self._driver.start(self.ticket)
         self._started_at = clock.now()
@@ -156,6 +160,9 @@ class Run:
             log.warning("output_incomplete", attempt_id=self.ticket.attempt_id, error=str(error))
 
     def _judge(self, outcome: Outcome) -> Ended:
+        lease = self._bench.lease
+        if outcome.exit_code != 0 and lease is not None and lease.ended_by_watchdog(self.ticket.attempt_id):
+            return self._end(Cause.NODE_LOST, lease.why, outcome.exit_code)
         if self._stop is not None:
             cause, message = self._stop
             return self._end(cause, message, outcome.exit_code)

@@ -15,6 +15,7 @@ from windlass.core.placement.snapshot import Room
 from windlass.core.states import Driver
 from windlass.driver import base
 from windlass.driver.base import EngineUnavailable, Facts
+from windlass.driver.keeper import Keeper
 from windlass.errors import SettingsError
 from windlass.mint import new_id
 from windlass.settings import Settings
@@ -24,9 +25,11 @@ from windlass.stream.consume import GroupReader
 from windlass.stream.keys import WORKER_GROUP, Keys
 from windlass.stream.produce import Producer, StreamDown
 from windlass.stream.produce import connect as connect_stream
+from windlass.worker import clock
 from windlass.worker.adopt import adopt
 from windlass.worker.agent import Agent, Identity
 from windlass.worker.journal import Journal
+from windlass.worker.lease import Lease
 from windlass.worker.logs import QUEUE_BYTES, Shipper
 from windlass.worker.reporter import Reporter
 from windlass.worker.runner import Bench
@@ -41,11 +44,20 @@ FACTS_S = 5.0
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """One worker process, until stop is set."""
     mine = settings.worker
+    if mine.self_fence_s >= settings.scheduler.node_lost_s:
+        raise SettingsError(
+            f"worker.self_fence_s = {mine.self_fence_s:g} must be below scheduler.node_lost_s = "
+            f"{settings.scheduler.node_lost_s:g}: give both to the worker, as the schedulers have them"
+        )
     mine.data.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         stack.callback(os.close, _lock(mine.data))
         me = Identity(_node_id(mine.data), mine.name, Room(round(mine.cpu * 1000), mine.memory), mine.labels)
-        drivers = _drivers(settings, me)
+        lease = Lease(mine.data, mine.self_fence_s)
+        stack.callback(lease.close)
+        keeper = Keeper(mine.data, me.id, mine.self_fence_s, first=lambda: lease.contact(clock.now()))
+        stack.push_async_callback(keeper.close)
+        drivers = _drivers(settings, me, keeper)
         keys = Keys(settings.cluster)
         writing, reading = connect_stream(settings.redis.url), connect_stream(settings.redis.url)
         stack.push_async_callback(writing.aclose)
@@ -53,10 +65,11 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         http = await stack.enter_async_context(httpx2.AsyncClient(base_url=settings.api.url, timeout=30.0))
         journal = Journal(mine.data / "journal.jsonl")
         stack.callback(journal.close)
-        reporter = Reporter(Producer(writing, keys), me.id)
-        bench = Bench(journal, reporter, Shipper(http, mine.log_cap_bytes), mine.data / "attempts")
+        reporter = Reporter(Producer(writing, keys), me.id, lease.contact)
+        bench = Bench(journal, reporter, Shipper(http, mine.log_cap_bytes), mine.data / "attempts", lease)
         agent = Agent(me, bench, drivers)
         reader = GroupReader(reading, keys.node(me.id), WORKER_GROUP, wire.commands())
+        await keeper.hold()
         await _run(agent, reader, bench, mine, stop)
         for driver in drivers.values():
             await driver.close()
@@ -109,7 +122,7 @@ def _node_id(folder: Path) -> NodeId:
     return NodeId(known)
 
 
-def _drivers(settings: Settings, me: Identity) -> Mapping[Driver, base.Driver]:
+def _drivers(settings: Settings, me: Identity, keeper: Keeper) -> Mapping[Driver, base.Driver]:
     mine = settings.worker
     drivers: dict[Driver, base.Driver] = {}
     for name in mine.drivers:
@@ -119,6 +132,7 @@ def _drivers(settings: Settings, me: Identity) -> Mapping[Driver, base.Driver]:
                 from windlass.driver.docker_profile import Profile
 
                 drivers[Driver.DOCKER] = DockerDriver(
+                    guard=keeper.guard,
                     cluster=settings.cluster,
                     node_id=me.id,
                     profile=Profile(mine.profile),
@@ -136,7 +150,7 @@ def _drivers(settings: Settings, me: Identity) -> Mapping[Driver, base.Driver]:
 
         # What is held back at most before it is stored: half the cap, and what waits for the API.
         kept = mine.log_cap_bytes + 2 * QUEUE_BYTES
-        drivers[Driver.PROCESS] = ProcessDriver(mine.data / "slots", me.id, kept)
+        drivers[Driver.PROCESS] = ProcessDriver(mine.data / "slots", me.id, keeper, kept)
     return drivers
 
 

@@ -1,0 +1,252 @@
+"""The agent's side of the watchdog: find the one of this folder or start it, ask it for processes, hear of their ends.
+
+Should the watchdog die, its processes live on as nobody's children: they are watched from here until they end, with an
+exit code that nobody can tell, and another watchdog is started.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+import windlass.watchdog
+from windlass.core.ids import AttemptId
+from windlass.driver.base import EngineUnavailable
+from windlass.driver.keeper_line import Line
+from windlass.watchdog.protocol import LOG, SERVES, SOCKET, TAKEN
+
+log = structlog.get_logger("worker")
+
+_START_S = 10.0
+_RETRY_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended: its code, or the signal it died of."""
+
+    code: int
+    signalled: bool
+
+
+@dataclass(slots=True)
+class Process:
+    """One that is kept. `done` is None at the end when nobody knows how it ended."""
+
+    pid: int
+    fence: int
+    done: "asyncio.Future[Exit | None]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    orphan: bool = False
+
+    def end(self, how: Exit | None) -> None:
+        if not self.done.done():
+            self.done.set_result(how)
+
+
+class SpawnFault(Exception):
+    """The process could not be started; the message says why, `path` what was not found or not allowed."""
+
+    def __init__(self, text: str, path: str | None) -> None:
+        super().__init__(text)
+        self.text, self.path = text, path
+
+
+class Keeper:
+    """A connection to the watchdog of one data folder, made again when it is lost; `limit_s` is worker.self_fence_s."""
+
+    def __init__(self, folder: Path, node_id: str, limit_s: float, first: Callable[[], None] = lambda: None) -> None:
+        """`first` is called when none is found that a former agent has left, before one is started."""
+        self._folder, self._node, self._limit_s, self._first = folder, node_id, limit_s, first
+        self.processes: dict[AttemptId, Process] = {}
+        self._line: Line | None = None
+        self._met = False
+        self._guarded: dict[str, Any] | None = None
+        self._opening = asyncio.Lock()
+        self._reviving: asyncio.Task[None] | None = None
+
+    @property
+    def connected(self) -> bool:
+        return self._line is not None and not self._line.lost
+
+    async def open(self) -> None:
+        """Connect; start it where there is none. Raises EngineUnavailable."""
+        async with self._opening:
+            if self.connected:
+                return
+            self._folder.mkdir(parents=True, exist_ok=True)
+            try:
+                async with asyncio.timeout(_START_S):
+                    self._line, hello = await self._reach()
+            except (TimeoutError, OSError) as error:
+                raise EngineUnavailable(f"the watchdog does not answer: {error or 'no word from it'}") from error
+            self._met = True
+            for one in hello["kept"]:
+                process = self.processes.setdefault(AttemptId(one["attempt"]), Process(one["pid"], one["fence"]))
+                if one["exit"] is not None:
+                    process.end(Exit(*one["exit"]))
+            self._send({"op": "limit", "seconds": self._limit_s})
+            if self._guarded is not None:
+                self._send(self._guarded)
+
+    async def _reach(self) -> tuple[Line, dict[str, Any]]:
+        while True:
+            with contextlib.suppress(OSError):
+                return await self._connect()
+            if not self._met:
+                self._first()
+            if await self._start() not in (SERVES, TAKEN):
+                raise OSError(f"it can't be started: {self._last_words()}")
+            await asyncio.sleep(0.01)
+
+    async def _connect(self) -> tuple[Line, dict[str, Any]]:
+        """Raises OSError when none is there, or the one there is about to end."""
+        folder = os.open(self._folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        door = socket.socket(socket.AF_UNIX)
+        try:
+            door.connect(f"/proc/self/fd/{folder}/{SOCKET}")  # a path of any length
+        except OSError:
+            door.close()
+            raise
+        finally:
+            os.close(folder)
+        loop = asyncio.get_running_loop()
+        _, line = await loop.create_unix_connection(lambda: Line(self._ended, self._lost), sock=door)
+        try:
+            return line, await line.greeted
+        except BaseException:
+            line.close()
+            raise
+
+    async def _start(self) -> int:
+        root = Path(windlass.watchdog.__file__).parent
+        arguments = ["-I", "-S", str(root), str(self._folder), self._node, str(self._limit_s)]
+        with (self._folder / LOG).open("wb") as words:
+            started = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=words,
+                stderr=words,
+                start_new_session=True,
+                env={name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ},
+            )
+        return await started.wait()
+
+    def _last_words(self) -> str:
+        words = (self._folder / LOG).read_text(errors="replace").strip().splitlines()
+        return words[-1] if words else "it said nothing"
+
+    async def close(self) -> None:
+        """Let go of the connection; what runs goes on running, and the watchdog with it."""
+        if self._reviving is not None:
+            self._reviving.cancel()
+            await asyncio.wait([self._reviving])
+        line, self._line = self._line, None
+        if line is not None:
+            line.close()
+            await line.closed.wait()
+
+    def _send(self, message: dict[str, Any]) -> None:
+        if self._line is not None:
+            self._line.send(message)
+
+    async def spawn(self, attempt_id: AttemptId, fence: int, how: dict[str, Any]) -> None:
+        """Start it. Raises SpawnFault, EngineUnavailable."""
+        await self.open()
+        assert self._line is not None
+        process = self.processes[attempt_id] = Process(0, fence)
+        try:
+            answer = await self._line.ask({"op": "spawn", "attempt": attempt_id, "fence": fence, "how": how})
+            match answer.get("error"):
+                case None:
+                    process.pid = answer["pid"]
+                case "fenced":
+                    raise EngineUnavailable("this node is cut off: no word from Redis or the API")
+                case _:
+                    raise SpawnFault(str(answer.get("text")), answer.get("path"))
+        except BaseException:
+            self.forget(attempt_id)  # should it start after all, it is ended
+            raise
+
+    def signal(self, attempt_id: AttemptId, number: signal.Signals) -> None:
+        """To its process group, if it runs."""
+        process = self.processes.get(attempt_id)
+        if process is None or process.done.done():
+            return
+        if process.orphan:
+            _signal_group(process.pid, number)
+        else:
+            self._send({"op": "signal", "attempt": attempt_id, "number": int(number)})
+
+    def forget(self, attempt_id: AttemptId) -> None:
+        """Its exit is no longer needed."""
+        self.processes.pop(attempt_id, None)
+        self._send({"op": "forget", "attempt": attempt_id})
+
+    def guard(self, address: str, labels: Sequence[str]) -> None:
+        """The containers with these labels, at the engine of this address, are to be ended with the rest."""
+        self._guarded = {"op": "guard", "address": address, "labels": list(labels)}
+        self._send(self._guarded)
+
+    def watch(self, attempt_id: AttemptId, pid: int, fence: int) -> None:
+        """A process without a watchdog: only that it ends can be seen."""
+        process = self.processes.setdefault(attempt_id, Process(pid, fence))
+        process.orphan = True
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            process.end(None)
+            return
+        loop = asyncio.get_running_loop()
+
+        def gone() -> None:
+            loop.remove_reader(pidfd)
+            os.close(pidfd)
+            _signal_group(pid, signal.SIGKILL)
+            process.end(None)
+
+        loop.add_reader(pidfd, gone)
+
+    def _ended(self, end: dict[str, Any]) -> None:
+        attempt_id = AttemptId(end["end"])
+        if attempt_id in self.processes:
+            self.processes[attempt_id].end(Exit(end["code"], end["signalled"]))
+
+    def _lost(self, line: Line) -> None:
+        if line is not self._line:
+            return
+        log.warning("watchdog_lost")
+        for attempt_id, process in self.processes.items():
+            if not process.done.done() and process.pid:
+                self.watch(attempt_id, process.pid, process.fence)
+        self._reviving = asyncio.create_task(self._revive())
+
+    async def hold(self) -> None:
+        """Connect now, or else as soon as it can be."""
+        try:
+            await self.open()
+        except EngineUnavailable as error:
+            log.warning("watchdog_missing", error=str(error))
+            self._reviving = asyncio.create_task(self._revive())
+
+    async def _revive(self) -> None:
+        while True:
+            try:
+                await self.open()
+                return
+            except EngineUnavailable as error:
+                log.warning("watchdog_missing", error=str(error))
+                await asyncio.sleep(_RETRY_S)
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
