@@ -46,6 +46,7 @@ COMMANDS = {
     "api": Lazy("windlass.cli.roles:api", _SERVER, "Start an API server."),
     "scheduler": Lazy("windlass.cli.roles:scheduler", _SERVER, "Start a scheduler."),
     "worker": Lazy("windlass.cli.roles:worker", _SERVER, "Start this node's worker."),
+    "chaos": Lazy("windlass.cli.chaos:chaos", _SERVER, "Break a cluster of its own, and check every promise."),
     "migrate": Lazy("windlass.cli.roles:migrate", _SERVER, "Bring the database's schema up to date."),
 }
 

@@ -94,6 +94,11 @@ class Postgres:
         if self._child is not None:
             self._child.kill()
 
+    def send(self, number: signal.Signals) -> None:
+        """Signal its postmaster: SIGTERM, SIGINT and SIGQUIT are its smart, fast and immediate shutdown."""
+        if self._child is not None:
+            self._child.send(number)
+
     def _program(self, name: str) -> Path:
         return reachable(wheel(name), self._folder.account, self._folder.path / "bin")
 

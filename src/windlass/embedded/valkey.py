@@ -86,6 +86,11 @@ class Valkey:
         if self._child is not None:
             self._child.kill()
 
+    def send(self, number: signal.Signals) -> None:
+        """Signal its process."""
+        if self._child is not None:
+            self._child.send(number)
+
     async def _ready(self, child: Child, socket: Path, log: Path) -> None:
         deadline = time.monotonic() + _START_S
         while child.running and time.monotonic() < deadline:
