@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from windlass.chaos import engine
 from windlass.embedded.child import Child, last_words
 from windlass.embedded.folder import DataFolder
 from windlass.embedded.postgres import Postgres
@@ -25,6 +26,8 @@ HOST = "127.0.0.1"
 #: cores each node says it has; jobs here mostly sleep
 NODE_CPU = 4
 _STOP_S = 10.0
+#: What a process of ours has in its environment, or, without one, in its arguments.
+_SIGNS = (PREFIX.encode(), b"windlass/watchdog")
 
 
 class Member:
@@ -133,6 +136,9 @@ class Cluster:
             for pid in self.strays():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            if self.driver == "docker":
+                for container in await engine.containers(self.name):
+                    await engine.remove(container)
             self._data.__exit__(None, None, None)
 
     def of(self, role: str) -> list[Member]:
@@ -155,6 +161,17 @@ class Cluster:
         own = {member.pid for member in self.members.values() if member.running}
         return [pid for pid in mentioning(self.folder) if pid not in own and pid != os.getpid()]
 
+    def beside(self, member: Member) -> list[int]:
+        """Process ids of the watchdog beside this worker: those that were given its data folder."""
+        data = os.fsencode(self._data_of(member.name)) + b"\0"
+        found: list[int] = []
+        for pid in self.strays():
+            with contextlib.suppress(OSError):
+                told = Path(f"/proc/{pid}/cmdline").read_bytes()
+                if _SIGNS[1] in told and data in told:
+                    found.append(pid)
+        return found
+
     def words(self) -> str:
         """The last words of every member."""
         return "\n".join(f"-- {member.name}\n{last_words(member.log, 5)}" for member in self.members.values())
@@ -175,10 +192,13 @@ class Cluster:
         member = self.members[name] = Member(role, name, env, self.folder)
         member.start()
 
+    def _data_of(self, name: str) -> Path:
+        return self.folder / name
+
     def _node(self, name: str) -> dict[str, str]:
         return {
             "worker.name": name,
-            "worker.data": str(self.folder / name),
+            "worker.data": str(self._data_of(name)),
             "worker.cpu": str(NODE_CPU),
             "worker.memory": "16Gi",
             "worker.drivers": self.driver,
@@ -194,13 +214,14 @@ class Cluster:
 
 
 def mentioning(folder: Path) -> Iterator[int]:
-    """Processes of Windlass's, or of its jobs, whose environment names the folder."""
+    """Processes of Windlass's, or of its jobs, that carry the folder in their environment; and watchdogs, which have
+    none, by their arguments."""
     mark = os.fsencode(folder)
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             with contextlib.suppress(OSError):
-                environment = (entry / "environ").read_bytes()
-                if mark in environment and PREFIX.encode() in environment:
+                told = ((entry / name).read_bytes() for name in ("environ", "cmdline"))
+                if any(mark in text and sign in text for text, sign in zip(told, _SIGNS, strict=True)):
                     yield int(entry.name)
 
 

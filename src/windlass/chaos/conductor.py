@@ -47,6 +47,7 @@ class Conductor:
             number = len(self.hits) + 1
             fault = self.dice.choices(self.faults, [one.weight for one in self.faults])[0]
             hit = Hit(number, fault.name, fault.component, random.Random(self.dice.random()))
+            hit.at_once = fault.at_once
             injected: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
             task = asyncio.create_task(self._life(fault, hit, injected))
             if await injected:

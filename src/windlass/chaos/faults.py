@@ -1,13 +1,16 @@
 """The table of faults. Each is a generator: what comes before its `yield` injects it, what comes after holds and
 heals it. It takes hold of its victims first, by name, so that no two faults fight over one process."""
 
+import contextlib
+import os
 import signal
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 
-from windlass.chaos import servers
+from windlass.chaos import engine, servers
 from windlass.chaos.site import (
     Hit,
+    NoTarget,
     Recovery,
     Site,
     elsewhere,
@@ -42,6 +45,7 @@ async def leader_kill(site: Site, hit: Hit) -> AsyncGenerator[None, None]:
     yield
     await hit.hold(0.2, 2)
     leader.start()
+    hit.heal()
 
 
 async def leader_stop(site: Site, hit: Hit) -> AsyncGenerator[None, None]:
@@ -52,6 +56,7 @@ async def leader_stop(site: Site, hit: Hit) -> AsyncGenerator[None, None]:
     yield
     await leader.ended()
     leader.start()
+    hit.heal()
 
 
 async def leader_freeze(site: Site, hit: Hit) -> AsyncGenerator[None, None]:
@@ -62,6 +67,7 @@ async def leader_freeze(site: Site, hit: Hit) -> AsyncGenerator[None, None]:
     yield
     await hit.hold(5, 10)
     leader.thaw()
+    hit.heal()
 
 
 async def standby_kill(site: Site, hit: Hit) -> AsyncGenerator[None, None]:
@@ -72,6 +78,7 @@ async def standby_kill(site: Site, hit: Hit) -> AsyncGenerator[None, None]:
     yield
     await hit.hold(0.2, 2)
     member.start()
+    hit.heal()
 
 
 async def api_kill(site: Site, hit: Hit) -> AsyncGenerator[None, None]:
@@ -117,6 +124,7 @@ async def worker_loss(site: Site, hit: Hit) -> AsyncGenerator[None, None]:
     yield
     await hit.hold(21, 30)
     member.start()
+    hit.heal()
 
 
 async def worker_nap(site: Site, hit: Hit) -> AsyncGenerator[None, None]:
@@ -139,6 +147,21 @@ async def worker_freeze(site: Site, hit: Hit) -> AsyncGenerator[None, None]:
     yield
     await hit.hold(21, 30)
     member.thaw()
+    hit.heal()
+
+
+async def watchdog_kill(site: Site, hit: Hit) -> AsyncGenerator[None, None]:
+    """kill -9 of the watchdog beside a worker; its agent sees to another one."""
+    member = site.member(hit, "worker")
+    found = site.cluster.beside(member)
+    if not found:
+        raise NoTarget
+    hit.strike()
+    for pid in found:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    hit.heal()
+    yield
 
 
 async def worker_drain(site: Site, hit: Hit) -> AsyncGenerator[None, None]:
@@ -150,6 +173,22 @@ async def worker_drain(site: Site, hit: Hit) -> AsyncGenerator[None, None]:
     await member.ended()
     member.start()
     hit.heal()
+
+
+async def container_kill(site: Site, hit: Hit) -> AsyncGenerator[None, None]:
+    """Somebody kills a job's container by hand: that counts as the job's own failure."""
+    if site.cluster.driver != "docker":
+        raise NoTarget
+    running = await engine.containers(site.cluster.name, running=True)
+    if not running:
+        raise NoTarget
+    chosen = hit.dice.choice(sorted(running))
+    site.claim(hit, chosen[:12])
+    hit.strike()
+    if not await engine.kill(chosen):
+        raise NoTarget
+    hit.heal()
+    yield
 
 
 FAULTS: Mapping[str, Fault] = {
@@ -166,6 +205,8 @@ FAULTS: Mapping[str, Fault] = {
         Fault("worker-nap", "worker", worker_nap, node_ready),
         Fault("worker-freeze", "worker", worker_freeze, elsewhere, at_once=True),
         Fault("worker-drain", "worker", worker_drain, node_ready),
+        Fault("watchdog-kill", "worker", watchdog_kill, node_ready),
+        Fault("container-kill", "container", container_kill, placed),
         Fault("flushall", "redis", servers.flushall, full_speed),
         Fault("redis-kill", "redis", servers.redis_kill, full_speed),
         Fault("redis-freeze", "redis", servers.redis_freeze, full_speed),

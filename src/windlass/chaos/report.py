@@ -15,6 +15,7 @@ from windlass.store.audit import Books
 
 #: What a table shows of a promise that broke.
 _SHOWN = 5
+#: Their recovery is told per job, by its own evidence.
 _LOSSES = frozenset({"worker-loss", "worker-freeze"})
 
 
@@ -151,10 +152,10 @@ def make(
         hits=hits,
         began=span[0],
         answers=load.answers,
-        recovery=_by_kind((hit.fault, hit.recovered_s) for hit in hits if hit.alone),
-        recovery_all=_by_kind((hit.fault, hit.recovered_s) for hit in hits),
+        recovery=_by_kind((hit.fault, hit.recovered_s) for hit in hits if hit.alone and hit.fault not in _LOSSES),
+        recovery_all=_by_kind((hit.fault, hit.recovered_s) for hit in hits if hit.fault not in _LOSSES),
         elsewhere=_by_kind(_moved(hits, runs, books)),
-        dispatch=_by_kind(_dispatched(hits, load, runs)),
+        dispatch=_by_kind(_dispatched(hits, load, runs, span[0])),
         memory=memory,
         starts=sorted(run.start - span[0] for run in runs),
     )
@@ -179,20 +180,20 @@ def _moved(hits: Sequence[Hit], runs: Sequence[Run], books: Books) -> Iterable[t
                 yield hit.fault, start - hit.injected_at
 
 
-def _dispatched(hits: Sequence[Hit], load: Load, runs: Sequence[Run]) -> Iterable[tuple[str, float]]:
+def _dispatched(hits: Sequence[Hit], load: Load, runs: Sequence[Run], began: float) -> Iterable[tuple[str, float]]:
     """From each submission to the job's first evidence, by what was going on."""
     first: dict[str, float] = {}
     for run in runs:
         first[run.name] = min(run.start, first.get(run.name, run.start))
     for wish in load.wishes:
-        if wish.name in first:
+        if wish.name in first and wish.asked_at >= began:
             hurt = {hit.component for hit in hits if _during(hit, wish.asked_at)}
             when = "quiet" if not hurt else f"{min(hurt)} hurt" if len(hurt) == 1 else "several hurt"
             yield when, max(0.0, first[wish.name] - wish.asked_at)
 
 
 def _during(hit: Hit, moment: float) -> bool:
-    end = (hit.healed_at or hit.injected_at) + (hit.recovered_s or 0.0)
+    end = max(hit.healed_at or hit.injected_at, hit.back_at or hit.injected_at)
     return hit.injected_at - 0.5 <= moment <= end
 
 

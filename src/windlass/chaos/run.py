@@ -113,7 +113,7 @@ async def _ready(cluster: Cluster, watch: Watch, load: Load, stop: asyncio.Event
     wanted = len(cluster.of("worker"))
 
     async def all_ready(conn: audit.Conn) -> bool:
-        return list((await audit.nodes(conn)).values()).count("ready") == wanted
+        return [node.state for node in await audit.nodes(conn)].count("ready") == wanted
 
     if not await watch.until(all_ready, _READY_S):
         raise WindlassError(f"the cluster is not ready after {_READY_S:g} s:\n{cluster.words()}")

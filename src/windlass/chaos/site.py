@@ -36,7 +36,9 @@ class Hit:
     targets: tuple[str, ...] = ()
     injected_at: float = 0.0
     healed_at: float | None = None
+    #: counted from the injection (`at_once`) or from its end
     recovered_s: float | None = None
+    at_once: bool = False
     #: no other fault was there between injection and recovery
     alone: bool = True
     term: int = 0
@@ -50,6 +52,12 @@ class Hit:
     def heal(self) -> None:
         """It ends now."""
         self.healed_at = uptime()
+
+    @property
+    def back_at(self) -> float | None:
+        """When the cluster was back; None: never."""
+        since = self.injected_at if self.at_once else self.healed_at or self.injected_at
+        return None if self.recovered_s is None else since + self.recovered_s
 
     async def hold(self, least_s: float, most_s: float) -> None:
         """Let it last for a random time."""
@@ -177,11 +185,12 @@ async def full_speed(site: Site, hit: Hit) -> float | None:
 
 
 async def node_ready(site: Site, hit: Hit) -> float | None:
-    """Seconds from the end of the fault until the node takes work again."""
+    """Seconds from the end of the fault until the node is heard and takes work again."""
     since, node = hit.healed_at or hit.injected_at, hit.targets[0]
+    moment = since + time.time() - uptime()
 
     async def ready(conn: audit.Conn) -> bool:
-        return (await audit.nodes(conn)).get(node) == "ready"
+        return (node, "ready") in [(row.name, row.state) for row in await audit.nodes(conn) if row.heard_at > moment]
 
     return uptime() - since if await site.watch.until(ready, RECOVER_S) else None
 

@@ -3,6 +3,7 @@
 import json
 import secrets
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -35,7 +36,9 @@ Faults = Annotated[str | None, typer.Option(help="Only these kinds, such as lead
 Spare = Annotated[bool, typer.Option("--spare", help="Never kill the first of each role, to watch its memory.")]
 Keep = Annotated[bool, typer.Option("--keep", help="Keep the folder with the evidence and all logs.")]
 Output = Annotated[Form, typer.Option("--output", "-o", help="How to print the report.")]
-Where = Annotated[str | None, typer.Option("--report", help="Also write report.txt, .json and .svg into this folder.")]
+Where = Annotated[
+    Path | None, typer.Option("--report", help="Also write report.txt, report.json and timeline.svg into this folder.")
+]
 
 
 def chaos(
@@ -54,6 +57,7 @@ def chaos(
 ) -> int:
     """Start a cluster, break it at random under load, and check every promise. Exit code 1: one broke."""
     from windlass import service
+    from windlass.chaos.picture import draw
     from windlass.chaos.run import Chaos, Options
 
     options = Options(
@@ -72,7 +76,13 @@ def chaos(
     service.run(run.run, forced=run.kill)
     if run.report is None:
         return Code.INTERRUPT
-    print(json.dumps(run.report.json(), indent=1) if output is Form.JSON else run.report.text())
+    values = json.dumps(run.report.json(), indent=1)
+    if report is not None:
+        report.mkdir(parents=True, exist_ok=True)
+        (report / "report.json").write_text(values + "\n")
+        (report / "report.txt").write_text(run.report.text() + "\n")
+        (report / "timeline.svg").write_text(draw(run.report))
+    print(values if output is Form.JSON else run.report.text())
     return Code.OK if run.report.good else 1
 
 

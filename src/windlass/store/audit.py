@@ -31,7 +31,7 @@ WHERE a.node_name = %(node)s AND a.state IN ('placed', 'preparing', 'running', '
     AND NOT coalesce((j.spec->>'exclusive')::boolean, false)
 """
 OPEN = "SELECT count(*) FROM tasks WHERE finished_at IS NULL"
-NODES = "SELECT name, state FROM nodes"
+NODES = "SELECT name, state, extract(epoch FROM heartbeat_at)::float8 FROM nodes"
 JOBS = """
 SELECT j.id, j.name, t.state, t.retries, t.infra_losses, coalesce(t.reason, '')
 FROM jobs j LEFT JOIN tasks t ON t.job_id = j.id ORDER BY j.id
@@ -108,6 +108,15 @@ class EndRow:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeState:
+    """A node, and when it was last heard."""
+
+    name: str
+    state: str
+    heard_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Books:
     """All that is recorded."""
 
@@ -153,9 +162,9 @@ async def unfinished(conn: Conn) -> int:
     return (await _rows(conn, OPEN))[0][0]
 
 
-async def nodes(conn: Conn) -> dict[str, str]:
-    """Node states by name."""
-    return dict(await _rows(conn, NODES))  # pyright: ignore[reportArgumentType]
+async def nodes(conn: Conn) -> list[NodeState]:
+    """All nodes."""
+    return [NodeState(*row) for row in await _rows(conn, NODES)]
 
 
 async def left_over(conn: Conn) -> tuple[int, int]:
