@@ -54,8 +54,8 @@ async def _job_id(
 JobKey = Annotated[JobId, Depends(_job_id)]
 
 
-async def body(request: Request, limit: int = BODY_LIMIT) -> Any:
-    """The request's JSON. Raises HTTPException 400, 413, 415."""
+async def body(request: Request, limit: int = BODY_LIMIT, *, optional: bool = False) -> Any:
+    """The request's JSON; of one that is optional and not there an empty object. Raises HTTPException 400, 413, 415."""
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
         raise HTTPException(415, f"content-type is {kind!r}; send application/json")
@@ -64,6 +64,8 @@ async def body(request: Request, limit: int = BODY_LIMIT) -> Any:
         raw += piece
         if len(raw) > limit:
             raise HTTPException(413, f"the body is over {limit} bytes; split it, or pass large input another way")
+    if optional and not raw:
+        return {}
     try:
         return msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -14,7 +14,7 @@ from windlass.api.deps import JobKey, Means, Services
 from windlass.core.attempt import step
 from windlass.core.events import CancelRequested, Event, Ignored, RetryRequested
 from windlass.core.ids import JOB, JobId, is_id, task_of
-from windlass.core.placement.explain import Explanation, explain
+from windlass.core.placement.explain import Explanation, explain, stranded
 from windlass.core.spec import JobSpec
 from windlass.core.states import JobState, TaskState, job_state
 from windlass.errors import Conflict, NotFound, Unavailable
@@ -39,9 +39,17 @@ async def document(conn: Conn, job_id: JobId) -> tuple[JobView, dict[str, Any]]:
         raise NotFound("job", job_id)
     view, tried = found
     if view.state is not TaskState.QUEUED:
-        return view, schemas.job(view, tried)
+        return view, schemas.job(view, tried, reason=await _stranded(conn, view))
     ahead = await jobs.ahead(conn, view)
     return view, schemas.job(view, tried, await _explained(conn, view, ahead), ahead)
+
+
+async def _stranded(conn: Conn, view: JobView) -> str | None:
+    """Why an exclusive job does not leave its lost node; None when it is no such job."""
+    if view.state is not TaskState.ACTIVE or not msgspec.json.decode(view.spec_text, type=JobSpec).exclusive:
+        return None
+    node = await nodes.stranding(conn, view.task_id)
+    return None if node is None else stranded(node)
 
 
 async def _explained(conn: Conn, view: JobView, ahead: int) -> Explanation:

@@ -53,6 +53,7 @@ class Attempt(Model):
     exit_code: int | None = Field(examples=[0])
     cause: Cause | None
     message: str
+    late: str | None = Field(description="What its node said of its end once it had been counted lost.")
     placed_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -116,7 +117,9 @@ class Node(Model):
     id: str
     name: str
     state: NodeState
-    cordoned: bool
+    cordoned: bool = Field(description="Nothing more is placed there.")
+    draining: bool = Field(description="It is to be cleared, or its worker is about to end.")
+    drain_until: datetime | None = Field(description="From then on what still runs there is stopped.")
     drivers: list[str] = Field(examples=[["docker"]])
     capacity: RoomModel
     used: RoomModel
@@ -182,9 +185,13 @@ def moment(value: datetime | None) -> str | None:
 
 
 def job(
-    view: JobView, attempts: Sequence[AttemptView], explanation: Explanation | None = None, ahead: int | None = None
+    view: JobView,
+    attempts: Sequence[AttemptView],
+    explanation: Explanation | None = None,
+    ahead: int | None = None,
+    reason: str | None = None,
 ) -> dict[str, Any]:
-    """A job's document."""
+    """A job's document. A `reason` that was found by looking goes before the one on record."""
     nodes = explanation.nodes if explanation else ()
     return {
         "id": view.id,
@@ -197,7 +204,7 @@ def job(
         "finished_at": moment(view.finished_at),
         "retry_of": view.retry_of,
         "status": {
-            "reason": explanation.summary if explanation else view.reason,
+            "reason": explanation.summary if explanation else reason or view.reason,
             "explanation": [{"node": n.node, "fits": n.fits, "reasons": n.reasons} for n in nodes],
             "ahead": ahead,
             "retries": view.retries,
@@ -218,6 +225,7 @@ def attempt(view: AttemptView) -> dict[str, Any]:
         "exit_code": view.exit_code,
         "cause": view.cause,
         "message": view.message,
+        "late": view.late,
         "placed_at": moment(view.placed_at),
         "started_at": moment(view.started_at),
         "finished_at": moment(view.finished_at),
@@ -244,6 +252,8 @@ def node(row: NodeRow) -> dict[str, Any]:
         "name": n.name,
         "state": n.state,
         "cordoned": n.cordoned,
+        "draining": n.draining or n.leaving,
+        "drain_until": moment(row.drain_until),
         "drivers": sorted(n.drivers),
         **{name: {"cpu": room.millis / 1000, "memory": room.memory} for name, room in rooms.items()},
         "attempts": row.attempts,

@@ -122,6 +122,7 @@ def _page(job: Job) -> list[str]:
     if job.status.attempts:
         header = ("ATTEMPT", "STATE", "NODE", "WAITED", "RAN", "EXIT", "CAUSE")
         lines += ["", *table(header, [_attempt(attempt) for attempt in job.status.attempts])]
+        lines += [f"late report of attempt {a.number}: {printable(a.late)}" for a in job.status.attempts if a.late]
     return lines
 
 
@@ -156,7 +157,7 @@ def _because(job: Job) -> str:
     if job.terminal:
         return ended(job)
     if job.status.cancel_requested:
-        return f"{job.id} is being cancelled: its container has not ended yet"
+        return f"{job.id} is being cancelled: {job.status.reason or 'its container has not ended yet'}"
     last = job.last_attempt
     if waiting(job) or last is None:
         return f"{job.id} is {waiting(job)}"

@@ -41,6 +41,10 @@ COMMANDS = {
         "windlass.cli.status:status", _CLUSTER, "Show who leads, nodes, jobs and Redis; exits 1 without a leader."
     ),
     "nodes": Lazy("windlass.cli.nodes:nodes", _CLUSTER, "List nodes with what is used and free."),
+    "cordon": Lazy("windlass.cli.drain:cordon", _CLUSTER, "Place nothing more on a node."),
+    "uncordon": Lazy("windlass.cli.drain:uncordon", _CLUSTER, "Place on a node again; ends a drain."),
+    "drain": Lazy("windlass.cli.drain:drain", _CLUSTER, "Clear a node, and wait until it is empty."),
+    "forget": Lazy("windlass.cli.drain:forget", _CLUSTER, "Declare a lost node gone for good."),
     "version": Lazy("windlass.cli.nodes:version", _CLUSTER, "Show the client's and the server's version."),
     "up": Lazy("windlass.cli.up:up", _SERVER, "Start everything on this machine with one command."),
     "api": Lazy("windlass.cli.roles:api", _SERVER, "Start an API server."),

@@ -18,9 +18,18 @@ from windlass.core.quantity import show_cpu, show_size
 def _cells(node: Node) -> Sequence[str]:
     cpu = f"{_number(node.used.cpu)}/{_number(node.capacity.cpu)}"
     memory = f"{show_size(node.used.memory)}/{show_size(node.capacity.memory)}"
-    state = f"{node.state},cordoned" if node.cordoned else node.state
+    wish = ",draining" if node.draining else ",cordoned" if node.cordoned else ""
     drivers = ",".join(node.drivers)
-    return (node.name, state, drivers, cpu, memory, str(node.attempts), since(node.heartbeat_at), node.version or "")
+    return (
+        node.name,
+        node.state + wish,
+        drivers,
+        cpu,
+        memory,
+        str(node.attempts),
+        since(node.heartbeat_at),
+        node.version or "",
+    )
 
 
 def _number(cores: float) -> str:

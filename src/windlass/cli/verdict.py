@@ -30,6 +30,7 @@ def fault(attempt: Attempt) -> str:
         "start_failed": "it could not be started",
         "node_lost": f"node {attempt.node} was lost",
         "rejected": f"node {attempt.node} refused it",
+        "drained": f"node {attempt.node} was drained",
     }.get(attempt.cause, attempt.cause)
     if attempt.message and words in attempt.message:
         return attempt.message
@@ -42,6 +43,8 @@ def waiting(job: Job) -> str:
     if job.terminal:
         return ""
     if job.state == "running":
+        if job.status.reason:  # it is not where it should be
+            return f"running: {job.status.reason}"
         # Placed but not started: the node pulls the image or creates the container.
         return f"being prepared on {last.node}" if last and last.state in ("placed", "preparing") else ""
     return f"{job.state}: {job.status.reason or 'not placed yet'}"

@@ -23,8 +23,34 @@ class Nodes:
 
     async def get(self, node: str) -> Node:
         """One node by id or name; NotFound when there is none."""
-        path = f"/v1/nodes/{quote(node, safe='')}"
-        return self._transport.decode(await self._transport.call("GET", path, again=True), Node)
+        return self._transport.decode(await self._transport.call("GET", _path(node), again=True), Node)
+
+    async def cordon(self, node: str) -> Node:
+        """Place nothing more there."""
+        return await self._wish(node, "/cordon")
+
+    async def uncordon(self, node: str) -> Node:
+        """Place there again; ends a drain."""
+        return await self._wish(node, "/uncordon")
+
+    async def drain(self, node: str, deadline: str | float | None = 3600.0) -> Node:
+        """Place nothing more there, and stop what still runs at the deadline, in seconds or as "10m"; None: never.
+
+        The node is empty when its `attempts` are 0. What was stopped runs elsewhere and pays no retry for it.
+        """
+        return await self._wish(node, "/drain", {"deadline": deadline})
+
+    async def forget(self, node: str) -> None:
+        """Declare a lost node gone for good, with all that ran there. Raises Conflict while it is not lost."""
+        await self._transport.call("POST", _path(node, "/forget"))
+
+    async def _wish(self, node: str, verb: str, body: object = None) -> Node:
+        answer = await self._transport.call("POST", _path(node, verb), body=body, again=True)
+        return self._transport.decode(answer, Node)
+
+
+def _path(node: str, verb: str = "") -> str:
+    return f"/v1/nodes/{quote(node, safe='')}{verb}"
 
 
 class Client:

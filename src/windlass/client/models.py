@@ -15,7 +15,8 @@ TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One try on one node. A signal n shows as exit_code 128 + n."""
+    """One try on one node. A signal n shows as exit_code 128 + n. `late` is what its node said of its end after it
+    had been counted lost."""
 
     id: str = ""
     number: int
@@ -24,6 +25,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int | None = None
     cause: str | None = None
     message: str | None = None
+    late: str | None = None
     placed_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -88,6 +90,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     state: str
     cordoned: bool = False
+    draining: bool = False
+    drain_until: datetime | None = None
     drivers: list[str] = []
     capacity: Amount = Amount()
     used: Amount = Amount()

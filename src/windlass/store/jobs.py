@@ -46,7 +46,7 @@ FROM jobs j JOIN tasks t ON t.job_id = j.id
 GET = _VIEW + "WHERE j.id = %(id)s"
 OVER = "SELECT state IN ('succeeded', 'failed', 'cancelled') FROM tasks WHERE id = %(id)s"
 ATTEMPTS = """
-SELECT task_id, id, number, node_name, state, exit_code, cause, message, placed_at, started_at, finished_at
+SELECT task_id, id, number, node_name, state, exit_code, cause, message, late, placed_at, started_at, finished_at
 FROM attempts WHERE task_id = ANY(%(tasks)s) ORDER BY task_id, number
 """
 ATTEMPT_OVER = """
@@ -113,6 +113,7 @@ class AttemptView:
     exit_code: int | None
     cause: str | None
     message: str
+    late: str | None
     placed_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

@@ -7,7 +7,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from windlass.core.ids import NodeId
+from windlass.core.ids import NodeId, TaskId
 from windlass.core.placement.snapshot import Node, Room
 from windlass.core.states import Driver, NodeState
 from windlass.store import fence
@@ -51,6 +51,11 @@ WHERE id = %(id)s
 #: Only one that is lost: a node that lives would register again at once.
 FORGET = "DELETE FROM nodes WHERE id = %(id)s AND state = 'lost' RETURNING id"
 WANTED = "SELECT id, cordoned, draining, draining AND drain_until <= now() FROM nodes"
+#: The lost node an attempt of this task is still on record as running on.
+STRANDED = """
+SELECT n.name FROM attempts a JOIN nodes n ON n.id = a.node_id WHERE a.task_id = %(task)s
+    AND a.state IN ('placed', 'preparing', 'running', 'stopping') AND n.state = 'lost'
+"""
 STATE_OF = "SELECT state FROM nodes WHERE id = %(id)s"
 ALL = """
 SELECT n.id, n.name, n.state, n.cordoned, n.drivers, n.millis, n.memory, n.version, n.labels, n.facts,
@@ -168,3 +173,9 @@ async def state_of(conn: Conn, node_id: NodeId) -> NodeState | None:
     """What the leader thinks of this node; None when there is none."""
     row = await (await conn.execute(STATE_OF, {"id": node_id})).fetchone()
     return None if row is None else NodeState(row[0])
+
+
+async def stranding(conn: Conn, task_id: TaskId) -> str | None:
+    """The name of the lost node that a task's live attempt was placed on, if that is where it is."""
+    row = await (await conn.execute(STRANDED, {"task": task_id})).fetchone()
+    return None if row is None else row[0]
