@@ -127,8 +127,10 @@ class Worker(Struct, frozen=True, forbid_unknown_fields=True):
     labels: dict[str, str] = field(default_factory=dict[str, str])
     #: how often the node says it lives
     heartbeat_s: Seconds = 2.0
-    #: what a polite end does to running jobs: leave them to be adopted, or stop them
-    on_exit: Literal["leave", "stop"] = "leave"
+    #: what SIGTERM does to running jobs: drain them, leave them to the next agent, or stop them; SIGHUP leaves them
+    on_exit: Literal["drain", "leave", "stop"] = "drain"
+    #: with on_exit=drain: jobs that still run after this are stopped, and run elsewhere free of charge
+    drain_deadline_s: Annotated[float, Meta(ge=0)] = 30.0
     #: without a word from Redis or the API for this long, the watchdog ends what runs here
     self_fence_s: Seconds = 12.0
     #: with on_exit=stop: all jobs are ended within this

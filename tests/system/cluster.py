@@ -142,7 +142,7 @@ class Cluster:
         """A worker that is never told where the database is. Many more cores than there are: jobs here mostly wait."""
         drivers = "process" if docker_missing() else "docker,process"
         mine = {"name": name, "data": self.folder / name, "cpu": 8, "memory": "16Gi", "drivers": drivers}
-        mine |= {"allow_process": "true", "volumes_allowed": self.proofs} | settings
+        mine |= {"allow_process": "true", "volumes_allowed": self.proofs, "on_exit": "leave"} | settings
         return self._role(
             "worker", name, {"api.url": self.url} | {f"worker.{key}": value for key, value in mine.items()}
         )

@@ -174,9 +174,21 @@ async def test_stopping_all_waits_for_all(site: Site):
     deaf = a_launch(env={"run_for": "60", "ignore_stop": "1"}, stop_grace=0.2)
     site.obey(*launches, deaf)
     await wait_until(lambda: len(site.agent.runs) == 6, "all run")
-    await site.agent.stop_all(within_s=5)
+    site.agent.stop_all()
+    await wait_until(site.agent.idle, "all have ended")
     assert not site.agent.runs
-    assert {e.ended.cause for e in site.journal.entries.values() if e.ended} == {Cause.CANCELLED}
+    assert {e.ended.cause for e in site.journal.entries.values() if e.ended} == {Cause.DRAINED}
+
+
+async def test_an_agent_that_leaves_takes_no_more(site: Site):
+    """What was on its way to it goes back at once: it is told as drained, not as refused."""
+    site.agent.leaving = True
+    launch = a_launch()
+    site.obey(launch)
+    told = await site.exited(launch)
+    assert (told.cause, told.started_ago) == (Cause.DRAINED, None)
+    assert not site.agent.runs
+    assert site.agent.hello().draining
 
 
 async def test_memory_of_stops_is_bounded(site: Site, monkeypatch: pytest.MonkeyPatch):

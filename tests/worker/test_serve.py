@@ -33,6 +33,7 @@ async def leader(redis_url: str, anyio_backend: str) -> AsyncIterator[Leader]:
 
 def settings_of(folder: Path, redis_url: str, api: Api, **fields: Any) -> Settings:
     plain: dict[str, Any] = {"name": "n1", "cpu": 2.0, "memory": 2**30, "drivers": ("mock",), "heartbeat_s": 0.1}
+    plain["on_exit"] = "leave"
     worker = Worker(data=folder, **plain | {"allow_process": True} | fields)
     return Settings(cluster=KEYS.cluster, redis=Redis(redis_url), api=ApiSettings(url=base_of(api)), worker=worker)
 
@@ -98,7 +99,7 @@ async def test_the_nodes_id_is_kept(tmp_path: Path, redis_url: str, api: Api, le
 
 
 async def test_a_worker_told_to_stop_its_jobs_leaves_nothing(tmp_path: Path, redis_url: str, api: Api, leader: Leader):
-    settings = settings_of(tmp_path, redis_url, api, on_exit="stop", stop_within_s=5.0)
+    settings = settings_of(tmp_path, redis_url, api, on_exit="stop", stop_within_s=2.0)
     mark = tmp_path / "pid"
     process = a_launch(driver=Driver.PROCESS, command=("sh", "-c", f"echo $$ > '{mark}'; exec sleep 60"))
     played = a_launch(env={"run_for": "60"})
@@ -107,7 +108,7 @@ async def test_a_worker_told_to_stop_its_jobs_leaves_nothing(tmp_path: Path, red
         await leader.hears(wire.Started, count=2)
         pid = int(await wait_until(lambda: mark.exists() and mark.read_text(), "it runs"))
     for launch in (process, played):
-        assert (await leader.hears(wire.Exited, launch.attempt_id)).cause is Cause.CANCELLED
+        assert (await leader.hears(wire.Exited, launch.attempt_id)).cause is Cause.DRAINED
     assert not os.path.exists(f"/proc/{pid}")
     assert list((tmp_path / "mock").iterdir()) == []
 

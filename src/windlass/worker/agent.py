@@ -49,18 +49,31 @@ class Agent:
         self._tasks: set[asyncio.Task[None]] = set()
         #: attempts that are not to start (again): stopped before their launch came by, or forgotten
         self._closed: dict[AttemptId, None] = {}
+        #: takes no more, for it is about to end; and whether the leader has said that it knows
+        self.leaving = self.released = False
 
     def node(self) -> Node:
         """This node as its own admission sees it."""
         offered = frozenset(name for name, facts in self.facts.items() if facts.available)
-        return Node(self.me.id, self.me.name, NodeState.READY, False, offered, self.me.capacity, self._used)
+        return Node(
+            self.me.id,
+            self.me.name,
+            NodeState.READY,
+            False,
+            offered,
+            self.me.capacity,
+            self._used,
+            leaving=self.leaving,
+        )
 
     def hello(self) -> wire.Hello:
         """Who we are and what we can do, now."""
         me, room = self.me, self.me.capacity
         offered = tuple(sorted(self.node().drivers))
         facts = {n.value: {"available": f.available, "detail": f.detail, **f.versions} for n, f in self.facts.items()}
-        return wire.Hello(me.id, me.name, room.millis, room.memory, offered, __version__, me.labels, facts)
+        return wire.Hello(
+            me.id, me.name, room.millis, room.memory, offered, __version__, me.labels, facts, self.leaving
+        )
 
     def beat(self) -> wire.Beat:
         """What this node holds: running, or ended and not yet known to the ledger."""
@@ -89,10 +102,16 @@ class Agent:
                     self._forget(command)
                 case wire.Introduce():
                     self.bench.reporter.say(self.hello())
-                case wire.Launch() | wire.Heard():
+                case wire.Heard():
+                    self.released = self.released or command.draining
+                case wire.Launch():
                     pass
 
     def _admit(self, launch: wire.Launch) -> None:
+        if self.leaving:
+            never = Ended(clock.now(), Cause.DRAINED, None, "its worker is about to end; it never started")
+            self._over(launch.attempt_id, never)
+            return
         shape = shape_of(launch.spec)
         reasons = list(misfits(self.node(), shape))
         if reasons:
@@ -163,12 +182,14 @@ class Agent:
             if entry.ended is not None and now - sent.get(attempt_id, entry.ended.at) > older_than_s:
                 self.bench.reporter.ended(attempt_id, entry.ended)
 
-    async def stop_all(self, within_s: float) -> None:
-        """End everything that runs, politely at first; returns when all has ended or the time is over."""
+    def stop_all(self) -> None:
+        """Begin to end everything that runs, politely at first."""
         for run in list(self.runs.values()):
-            run.stop(Cause.CANCELLED, "the worker was stopped")
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=within_s)
+            run.stop(Cause.DRAINED, "its worker was stopped")
+
+    def idle(self) -> bool:
+        """Whether nothing runs here, and nothing is left of what did."""
+        return not self._tasks
 
     async def leave(self) -> None:
         """Let go of what runs without touching it."""

@@ -28,6 +28,7 @@ from windlass.stream.produce import connect as connect_stream
 from windlass.worker import clock
 from windlass.worker.adopt import adopt
 from windlass.worker.agent import Agent, Identity
+from windlass.worker.farewell import farewell, hangup
 from windlass.worker.journal import Journal
 from windlass.worker.lease import Lease
 from windlass.worker.logs import QUEUE_BYTES, Shipper
@@ -42,7 +43,7 @@ FACTS_S = 5.0
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
-    """One worker process, until stop is set."""
+    """One worker process, until stop is set, or SIGHUP tells it to leave."""
     mine = settings.worker
     if mine.self_fence_s >= settings.scheduler.node_lost_s:
         raise SettingsError(
@@ -70,13 +71,19 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         agent = Agent(me, bench, drivers)
         reader = GroupReader(reading, keys.node(me.id), WORKER_GROUP, wire.commands())
         await keeper.hold()
-        await _run(agent, reader, bench, mine, stop)
+        with hangup(stop) as leave:
+            await _run(agent, reader, bench, mine, stop, leave)
         for driver in drivers.values():
             await driver.close()
 
 
 async def _run(
-    agent: Agent, reader: GroupReader[wire.Command], bench: Bench, mine: WorkerSettings, stop: asyncio.Event
+    agent: Agent,
+    reader: GroupReader[wire.Command],
+    bench: Bench,
+    mine: WorkerSettings,
+    stop: asyncio.Event,
+    leave: asyncio.Event,
 ) -> None:
     async with asyncio.TaskGroup() as group:
         await _look(agent)
@@ -90,9 +97,8 @@ async def _run(
             group.create_task(_watch_drivers(agent)),
         ]
         await stop.wait()
+        await farewell(agent, mine, leave)
         intake.cancel()
-        if mine.on_exit == "stop":
-            await agent.stop_all(mine.stop_within_s)
         await agent.leave()
         await bench.reporter.flush()
         for loop in loops:
