@@ -9,7 +9,8 @@ from tests.api.serving import Api
 
 OPERATIONS = {
     "submit_job", "submit_jobs", "list_jobs", "get_job", "cancel_job", "retry_job", "delete_job", "get_logs",
-    "get_job_events", "watch_events", "list_nodes", "get_node", "get_cluster", "livez", "readyz", "version", "metrics",
+    "get_job_events", "watch_events", "list_nodes", "get_node", "cordon_node",
+    "uncordon_node", "drain_node", "forget_node", "get_cluster", "livez", "readyz", "version", "metrics",
 }  # fmt: skip
 
 

@@ -180,6 +180,25 @@ def the_app(stub: Stub) -> Starlette:
     async def nodes(request: Request, body: bytes) -> Response:
         return JSONResponse({"nodes": stub.nodes})
 
+    async def node(request: Request, body: bytes) -> Response:
+        return JSONResponse(_node(request))
+
+    async def cordon(request: Request, body: bytes) -> Response:
+        return JSONResponse(_node(request) | {"cordoned": True})
+
+    async def uncordon(request: Request, body: bytes) -> Response:
+        return JSONResponse(_node(request))
+
+    async def drain(request: Request, body: bytes) -> Response:
+        _node(request).update(cordoned=True, draining=True)
+        return JSONResponse(_node(request))
+
+    async def forget(request: Request, body: bytes) -> Response:
+        return Response(status_code=204)
+
+    def _node(request: Request) -> Json:
+        return next(node for node in stub.nodes if node["name"] == request.path_params["id"])
+
     async def cluster(request: Request, body: bytes) -> Response:
         return JSONResponse(stub.cluster)
 
@@ -190,10 +209,15 @@ def the_app(stub: Stub) -> Starlette:
         ("POST", "jobs"): create, ("POST", "batch"): batch, ("GET", "jobs"): jobs, ("GET", "job"): job,
         ("DELETE", "job"): delete, ("POST", "cancel"): cancel, ("POST", "retry"): retry, ("GET", "logs"): logs,
         ("GET", "nodes"): nodes, ("GET", "version"): version, ("GET", "cluster"): cluster,
+        ("GET", "node"): node, ("POST", "cordon"): cordon, ("POST", "uncordon"): uncordon, ("POST", "drain"): drain,
+        ("POST", "forget"): forget,
     }  # fmt: skip
     paths = {"jobs": "/v1/jobs", "batch": "/v1/jobs/batch", "job": "/v1/jobs/{id}", "nodes": "/v1/nodes"}
     paths |= {"version": "/version", "cluster": "/v1/cluster"} | {
         verb: f"/v1/jobs/{{id}}/{verb}" for verb in ("cancel", "retry", "logs")
+    }
+    paths |= {"node": "/v1/nodes/{id}"} | {
+        verb: f"/v1/nodes/{{id}}/{verb}" for verb in ("cordon", "uncordon", "drain", "forget")
     }
 
     methods = ["GET", "POST", "DELETE"]

@@ -6,7 +6,7 @@ has every outcome. What was stopped goes back into the queue free of charge. SIG
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import structlog
@@ -28,7 +28,7 @@ _LOOK_S = 0.02
 
 
 @contextmanager
-def hangup(stop: asyncio.Event) -> Iterator[asyncio.Event]:
+def hangup(stop: asyncio.Event) -> Generator[asyncio.Event]:
     """An event that SIGHUP sets, and `stop` with it: leave, whatever on_exit says. Under nohup it stays ignored."""
     leave = asyncio.Event()
 
