@@ -1,10 +1,11 @@
-"""Run the benchmarks and print a table: `python -m bench [NAME ...] [--quick]`."""
+"""Run the benchmarks and print a table: `python -m bench [NAME ...] [--quick]`, or `python -m bench failover`."""
 
 import argparse
 import asyncio
+import sys
 import time
 
-from bench import api, backlog, containers, jobs, memory
+from bench import api, backlog, containers, failover, jobs, memory
 from bench.cluster import cluster
 from bench.report import Row, machine, table
 
@@ -39,4 +40,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["failover"]:
+        failover.main(sys.argv[2:])
+    else:
+        main()

@@ -9,7 +9,8 @@ import sys
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
-from windlass.settings import Log
+from windlass.errors import SettingsError
+from windlass.settings import Log, Metrics
 
 #: Libraries that tell at info what we tell ourselves, or tell too much.
 _QUIET = ("aiodocker", "aiohttp", "asyncio", "httpcore2", "httpx2", "psycopg.pool", "uvicorn", "uvicorn.error")
@@ -47,6 +48,23 @@ def configure(log: Log, role: str) -> None:
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
     logging.captureWarnings(True)
+
+
+def serve_metrics(metrics: Metrics) -> None:
+    """A page for Prometheus at /metrics, in a thread of its own; nothing with port 0. Raises SettingsError."""
+    if not metrics.port:
+        return
+    from prometheus_client import start_http_server
+
+    import windlass.metrics  # noqa: F401  # so that each is there, and 0, before the first event
+
+    try:
+        start_http_server(metrics.port, metrics.host)
+    except OSError as error:
+        raise SettingsError(
+            f"metrics.port = {metrics.port} on {metrics.host} can't be had ({error.strerror}): "
+            "give each role of a machine a port of its own"
+        ) from None
 
 
 def _rendering(as_json: bool) -> list[Processor]:

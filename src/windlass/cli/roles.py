@@ -80,6 +80,8 @@ def _run(role: str, settings: Settings, serve: Serve) -> None:
     from windlass import service, telemetry
 
     telemetry.configure(settings.log, role)
+    if role != "api":  # which has the page on its own port
+        telemetry.serve_metrics(settings.metrics)
     service.run(lambda stop: serve(settings, stop))
 
 
