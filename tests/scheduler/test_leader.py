@@ -11,11 +11,14 @@ import redis
 from tests.builders import GIB, Ledger, a_spec
 from tests.scheduler.conftest import KEYS, N1
 from tests.support import wait_until
+from windlass import metrics
 from windlass.core.ids import JobId
 from windlass.core.states import TaskState
 from windlass.errors import Fenced
 from windlass.scheduler.desk import Rules
+from windlass.scheduler.elect import Elector, Terms
 from windlass.scheduler.leader import reign
+from windlass.scheduler.presence import Presence
 from windlass.store import leases
 from windlass.store.db import connect
 from windlass.stream import wire
@@ -158,3 +161,38 @@ async def test_forged_messages_do_not_stop_the_leader(stage: Stage) -> None:
     made = await stage.ledger.submit()
     await stage.work(until=made)
     assert not stage.reigns[-1].done()
+
+
+async def test_a_leader_that_was_deposed_unawares_moves_nothing_and_is_counted(stage: Stage) -> None:
+    """It has no reason yet to look at its lease: its next write tells it."""
+    (first,) = stage.reigns
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    await stage.ledger.one("UPDATE leases SET expires_at = now() RETURNING 1")
+    terms: list[int] = []
+
+    async def lead(term: int) -> None:
+        terms.append(term)
+        await reign(stage.database_url, stage.redis_url, KEYS, term, Rules())
+
+    stop, presence = asyncio.Event(), Presence()
+    elector = Elector(stage.database_url, presence, Terms(ttl_s=60, renew_s=50, standby_s=0.05), lead)
+    running = asyncio.create_task(elector.run(stop))
+    await stage.hello()
+    known = "SELECT heartbeat_at FROM nodes"
+    await wait_until(lambda: stage.ledger.one(known), "the node is known")
+    before = metrics.FENCED_WRITES._value.get()  # pyright: ignore
+    async with stage.ledger.conn.transaction():
+        await leases.expire(stage.ledger.conn, terms[0])
+        assert await leases.take(stage.ledger.conn, "usurper", 60) == terms[0] + 1
+        beat = await stage.ledger.one(known)
+    (job,) = await stage.ledger.submit(a_spec())
+    await stage.producer.report([wire.Bell("jobs"), wire.Beat(N1)])
+    await wait_until(lambda: elector.term is None, "the end of its term")
+    assert metrics.FENCED_WRITES._value.get() == before + 1  # pyright: ignore
+    assert await stage.state(job) == {TaskState.QUEUED}
+    assert await stage.ledger.one("SELECT count(*) FROM attempts") == 0
+    assert await stage.ledger.one(known) == beat
+    assert terms == [terms[0]]
+    stop.set()
+    await running

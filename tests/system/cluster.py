@@ -131,12 +131,12 @@ class Cluster:
         return made.start()
 
     def api(self, **settings: object) -> Role:
+        """Settings are of this role, or have a dot in their key."""
         ledger = {"database.url": self.database_url, "api.port": self.port}
-        return self._role("api", "api", ledger | {f"api.{key}": value for key, value in settings.items()})
+        return self._role("api", "api", ledger | _dotted("api", settings))
 
     def scheduler(self, name: str = "scheduler", **settings: object) -> Role:
-        ledger = {"database.url": self.database_url}
-        return self._role("scheduler", name, ledger | {f"scheduler.{key}": value for key, value in settings.items()})
+        return self._role("scheduler", name, {"database.url": self.database_url} | _dotted("scheduler", settings))
 
     def worker(self, name: str = "n1", **settings: object) -> Role:
         """A worker that is never told where the database is. Many more cores than there are: jobs here mostly wait."""
@@ -302,6 +302,10 @@ class Cluster:
             timeout=within,
             check=False,
         )
+
+
+def _dotted(section: str, settings: Mapping[str, object]) -> dict[str, object]:
+    return {key if "." in key else f"{section}.{key}": value for key, value in settings.items()}
 
 
 def free_port() -> int:

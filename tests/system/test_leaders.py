@@ -1,0 +1,103 @@
+"""Several schedulers: whatever becomes of the one that leads, terms never mix, and anyone can see who leads."""
+
+import signal
+
+import httpx2
+import psycopg
+import pytest
+
+from tests.support import wait_until
+from tests.system.cluster import Cluster, Job, Role, free_port
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
+
+#: The term of each placement, in the order in which they were committed.
+TERMS = """
+SELECT a.fence FROM events e JOIN attempts a ON a.id = e.data->>'attempt_id' WHERE e.type = 'job.placed' ORDER BY e.id
+"""
+
+
+def terms_of_placements(cluster: Cluster) -> list[int]:
+    with psycopg.connect(cluster.database_url) as conn:
+        return [row[0] for row in conn.execute(TERMS)]
+
+
+def overview(cluster: Cluster) -> Job:
+    return cluster.http.get("/v1/cluster").json()
+
+
+def leading(cluster: Cluster, schedulers: list[Role]) -> Role | None:
+    """Who leads, as the cluster says, once the others stand by."""
+    found = overview(cluster)
+    if found["leader"] is None or len(found["standbys"]) < len(schedulers) - 1:
+        return None
+    return next((one for one in schedulers if one.pid == found["leader"]["pid"]), None)
+
+
+def metric(port: int, name: str) -> float:
+    """The value on a role's page for Prometheus."""
+    page = httpx2.get(f"http://127.0.0.1:{port}/metrics").text
+    return next(float(line.split()[-1]) for line in page.splitlines() if line.startswith(f"{name} "))
+
+
+async def test_a_frozen_leader_that_thaws_moves_nothing(cluster: Cluster) -> None:
+    cluster.api()
+    cluster.worker()
+    ports = [free_port() for _ in range(2)]
+    schedulers = [cluster.scheduler(f"s{n}", **{"metrics.port": port}) for n, port in enumerate(ports)]
+    await cluster.ready()
+    frozen = await wait_until(lambda: leading(cluster, schedulers), "one leads and one stands by")
+    port = ports[schedulers.index(frozen)]
+    term = overview(cluster)["leader"]["term"]
+    assert metric(port, "windlass_leader_term") == term
+    made = [cluster.spec(f"j{n}", "sleep 0.1", resources={"cpu": 1}) for n in range(300)]
+    cluster.submit_all(made)
+    await wait_until(lambda: len(cluster.jobs(state="succeeded")) > 20, "jobs end")
+    frozen.freeze()
+    await wait_until(lambda: terms_of_placements(cluster)[-1] > term, "placements of the next term")
+    frozen.thaw()
+    jobs = await cluster.all_over(len(made))
+    assert {job["state"] for job in jobs} == {"succeeded"}
+    assert all(cluster.starts(job["name"]) == [1] for job in jobs)
+    cluster.reconcile(jobs)
+    found = terms_of_placements(cluster)
+    assert (found, set(found)) == (sorted(found), {term, term + 1})
+    assert overview(cluster)["leader"]["term"] == term + 1
+    await wait_until(lambda: leading(cluster, schedulers) not in (None, frozen), "the old leader stands by")
+    assert metric(port, "windlass_leader_term") == 0
+    assert metric(port, "windlass_fenced_writes_total") >= 0
+
+
+async def test_the_next_one_leads_at_once_when_the_leader_is_killed_or_ends(cluster: Cluster) -> None:
+    cluster.api()
+    cluster.worker()
+    schedulers = [cluster.scheduler(f"s{n}") for n in range(3)]
+    await cluster.ready()
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        leader = await wait_until(lambda: leading(cluster, schedulers), "one leads and the others stand by")
+        term = overview(cluster)["leader"]["term"]
+        shown = cluster.cli("status")
+        assert shown.returncode == 0, shown.stderr
+        assert [line.split()[0] for line in shown.stdout.splitlines()[1 : len(schedulers) + 1]] == (
+            ["leader"] + ["standby"] * (len(schedulers) - 1)
+        )
+        leader._send(number)  # pyright: ignore
+        schedulers.remove(leader)
+        (job,) = await cluster.over(cluster.submit(cluster.spec(f"after-{number.name}")), within=10)
+        assert job["state"] == "succeeded"
+        assert terms_of_placements(cluster)[-1] == term + 1
+    schedulers[0].kill()
+    await wait_until(lambda: overview(cluster)["leader"] is None, "the lease has lapsed")
+    assert cluster.cli("status").returncode == 1
+
+
+async def test_a_port_for_metrics_that_is_taken_is_named(cluster: Cluster) -> None:
+    port = free_port()
+    cluster.api()
+    cluster.scheduler(**{"metrics.port": port})
+    await wait_until(lambda: "leading" in cluster.started[-1].said(), "it leads")
+    assert metric(port, "windlass_leader_term") == 1
+    second = cluster.scheduler("second", **{"metrics.port": port})
+    await wait_until(lambda: second.code is not None, "it gives up")
+    assert second.code == 2
+    assert f"metrics.port = {port}" in second.said()
