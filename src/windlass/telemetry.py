@@ -3,6 +3,7 @@
 JSON lines for machines, colours for people. Records of libraries that use the standard `logging` come out the same way.
 """
 
+import importlib
 import logging
 import sys
 
@@ -56,8 +57,7 @@ def serve_metrics(metrics: Metrics) -> None:
         return
     from prometheus_client import start_http_server
 
-    import windlass.metrics  # noqa: F401  # so that each is there, and 0, before the first event
-
+    importlib.import_module("windlass.metrics")  # so that each is there, and 0, before the first event
     try:
         start_http_server(metrics.port, metrics.host)
     except OSError as error:
