@@ -157,6 +157,15 @@ async def test_kill_9_of_the_supervisor_ends_its_servers_and_the_next_one_finds_
     await wait_until(lambda: not occupants(data / "valkey", "valkey-server"), "the old Valkey is gone")
 
 
+async def test_locks_of_a_postmaster_whose_id_is_somebody_elses_by_now_do_not_count(data: Path) -> None:
+    with DataFolder(data) as folder:
+        lines = [str(os.getpid()), str(data / "postgres" / "18"), "0", "5432", str(folder.sockets()), ""]
+        (folder.sockets() / ".s.PGSQL.5432.lock").write_text("\n".join(lines))
+        postgres = Postgres(folder)
+        assert await postgres.start()
+        await postgres.stop()
+
+
 def test_a_second_one_on_the_folder_is_refused(data: Path) -> None:
     with DataFolder(data):
         with (

@@ -65,8 +65,9 @@ class Postgres:
         if not self._files.exists():
             await self._make_files(log)
         self._admit()
-        # Nobody works in the folder, so the file is stale; its process id may by now be somebody else's.
-        (self._files / "postmaster.pid").unlink(missing_ok=True)
+        # Nobody works in the folder, so these are stale; their process id may be a zombie's or somebody else's.
+        for stale in (self._files / "postmaster.pid", *sockets.glob(".s.PGSQL.*.lock")):
+            stale.unlink(missing_ok=True)
         options = [f"--{key}={value}" for key, value in _OPTIONS.items()]
         self._child = Child.spawn(
             [self._program("postgres"), "-D", self._files, "-k", f'"{sockets}"', *options],
