@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from windlass.chaos import engine
+from windlass.chaos.net import Net
 from windlass.embedded.child import Child, last_words
 from windlass.embedded.folder import DataFolder
 from windlass.embedded.postgres import Postgres
@@ -110,6 +111,7 @@ class Cluster:
         self.database_url = self.redis_url = ""
         self._data = DataFolder(folder / "data")
         self.postgres, self.valkey = Postgres(self._data), Valkey(self._data)
+        self.net = Net(folder / "net", self._data.sockets)
 
     async def __aenter__(self) -> "Cluster":
         self.evidence.mkdir()
@@ -121,7 +123,7 @@ class Cluster:
             await migrate(self.database_url)
             for role, count in self._counts.items():
                 for number in range(1, count + 1):
-                    self._add(role, number)
+                    await self._add(role, number)
         except BaseException:
             await self.__aexit__()
             raise
@@ -132,6 +134,7 @@ class Cluster:
             for role in ("worker", "scheduler", "api"):
                 await asyncio.gather(*(member.stop() for member in self.of(role)))
             await asyncio.gather(self.postgres.stop(), self.valkey.stop())
+            await self.net.close()
         finally:
             for pid in self.strays():
                 with contextlib.suppress(ProcessLookupError):
@@ -176,17 +179,16 @@ class Cluster:
         """The last words of every member."""
         return "\n".join(f"-- {member.name}\n{last_words(member.log, 5)}" for member in self.members.values())
 
-    def _add(self, role: str, number: int) -> None:
+    async def _add(self, role: str, number: int) -> None:
         name = f"{role}-{number}"
-        settings = {"cluster": self.name, "redis.url": self.redis_url, "log.format": "json"}
-        urls = self.urls()
-        match role:
-            case "worker":
-                settings |= self._node(name) | {"api.url": urls[number % len(urls)]}
-            case "api":
-                settings |= {"database.url": self.database_url, "api.port": str(self.ports[number - 1])}
-            case _:
-                settings |= {"database.url": self.database_url}
+        settings = {"cluster": self.name, "redis.url": await self.net.redis_url(name), "log.format": "json"}
+        if role == "worker":
+            port = await self.net.port(name, self.ports[number % len(self.ports)])
+            settings |= self._node(name) | {"api.url": f"http://{HOST}:{port}"}
+        else:
+            settings["database.url"] = await self.net.database_url(name, self.database_url)
+        if role == "api":
+            settings["api.port"] = str(self.ports[number - 1])
         own = {key: value for key, value in os.environ.items() if not key.startswith(PREFIX)}
         env = own | {variable(key): value for key, value in settings.items()}
         member = self.members[name] = Member(role, name, env, self.folder)

@@ -7,7 +7,7 @@ import signal
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 
-from windlass.chaos import engine, servers
+from windlass.chaos import engine, servers, wires
 from windlass.chaos.site import (
     Hit,
     NoTarget,
@@ -219,6 +219,16 @@ FAULTS: Mapping[str, Fault] = {
         Fault("postgres-immediate", "postgres", servers.postgres_immediate, placed_after_heal),
         Fault("postgres-kill", "postgres", servers.postgres_kill, placed_after_heal),
         Fault("postgres-cut", "postgres", servers.postgres_cut, placed_after_heal),
+        Fault("leader-cut-off", "network", wires.leader_cut_off, new_term, at_once=True),
+        Fault("leader-deaf", "network", wires.leader_deaf, full_speed),
+        Fault("leader-slow", "network", wires.leader_slow, placed, at_once=True),
+        Fault("worker-hiccup", "network", wires.worker_hiccup, node_ready),
+        Fault("worker-cut-off", "network", wires.worker_cut_off, elsewhere, at_once=True),
+        Fault("worker-deaf", "network", wires.worker_deaf, node_ready),
+        Fault("worker-no-api", "network", wires.worker_no_api, node_ready),
+        Fault("resets", "network", wires.resets, placed_after_heal),
+        Fault("accept-unknown", "network", wires.accept_unknown, placed_after_heal),
+        Fault("move-unknown", "network", wires.move_unknown, placed_after_heal),
         Fault("power-cut", "all", servers.power_cut, placed_after_heal, weight=0.5),
     )
 }

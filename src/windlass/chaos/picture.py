@@ -14,6 +14,7 @@ _COLOURS = {
     "worker": "#16a34a",
     "redis": "#dc2626",
     "postgres": "#2563eb",
+    "network": "#db2777",
     "container": "#b45309",
     "all": "#111827",
 }

@@ -16,7 +16,7 @@ from windlass.store.audit import Books
 #: What a table shows of a promise that broke.
 _SHOWN = 5
 #: Their recovery is told per job, by its own evidence.
-_LOSSES = frozenset({"worker-loss", "worker-freeze"})
+_LOSSES = frozenset({"worker-loss", "worker-freeze", "worker-cut-off"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,9 @@ from windlass.store import audit
 #: A cluster that is not back by then, with nobody's help, has not recovered.
 RECOVER_S = 90.0
 #: A job that starts this soon after it was asked for was dispatched at full speed.
-FULL_SPEED_S = 0.7
-_PROBE_EVERY_S = 0.1
+FULL_SPEED_S = {"process": 0.7, "docker": 2.0}
+#: An engine takes some containers a second, no more.
+_PROBE_EVERY_S = {"process": 0.1, "docker": 0.7}
 _PROBES_AT_ONCE = 20
 
 
@@ -140,7 +141,7 @@ class Site:
             while True:
                 if self._probing == 1 and self.load.asking < _PROBES_AT_ONCE:
                     self.load.want(PROBE)
-                await asyncio.sleep(_PROBE_EVERY_S)
+                await asyncio.sleep(_PROBE_EVERY_S[self.cluster.driver])
         finally:
             self._probing -= 1
 
@@ -179,7 +180,7 @@ async def full_speed(site: Site, hit: Hit) -> float | None:
     since = hit.healed_at or hit.injected_at
     while uptime() - since < RECOVER_S:
         wish = site.load.want(PROBE)
-        if await began(site.load.evidence / wish.name, FULL_SPEED_S):
+        if await began(site.load.evidence / wish.name, FULL_SPEED_S[site.cluster.driver]):
             return uptime() - since
     return None
 
