@@ -10,7 +10,7 @@ does not know, it passes over: a field, or an operation (answered with {error: "
 
 VERSION = 1
 
-#: Held by the one watchdog of the folder as long as it lives.
+#: Held by the one watchdog of the folder as long as it lives; its process id is in it.
 LOCK = "watchdog.lock"
 SOCKET = "watchdog.sock"
 LOG = "watchdog.log"

@@ -41,6 +41,8 @@ def main(folder: str, node: str, limit_s: float) -> None:
     os.chdir("/")
     if os.fork():
         os._exit(SERVES)
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     Watchdog(door, here, node, limit_s).run()
 
 
