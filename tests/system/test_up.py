@@ -82,13 +82,15 @@ class Up:
 
 
 def left_in(data: Path) -> dict[int, str]:
-    """Command lines of living processes that work below the folder, by id."""
+    """Command lines of living processes that work below the folder, and of watchdogs over it, by id."""
     found: dict[int, str] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             try:
-                if Path(os.readlink(entry / "cwd")).is_relative_to(data):
-                    found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                watches = "windlass/watchdog" in command and str(data) in command
+                if watches or Path(os.readlink(entry / "cwd")).is_relative_to(data):
+                    found[int(entry.name)] = command
             except OSError:  # gone meanwhile
                 continue
     return found

@@ -18,7 +18,7 @@ from windlass.watchdog.protocol import EXITS, LOCK, SERVES, SOCKET, TAKEN, VERSI
 TICK_S = 1.0
 #: An engine that answers nobody is given up this long after the lease has run out.
 ENGINE_S = 60.0
-_FIRST_AGENT_S = 10.0
+_FIRST_AGENT_S = 5.0
 
 
 def main(folder: str, node: str, limit_s: float) -> None:
