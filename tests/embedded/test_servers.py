@@ -29,6 +29,7 @@ from windlass.errors import SettingsError
 SUPERVISOR = """
 import asyncio, sys
 from pathlib import Path
+from windlass.embedded.child import Child
 from windlass.embedded.folder import DataFolder
 from windlass.embedded.postgres import Postgres
 from windlass.embedded.valkey import Valkey
@@ -159,11 +160,16 @@ async def test_kill_9_of_the_supervisor_ends_its_servers_and_the_next_one_finds_
 
 async def test_locks_of_a_postmaster_whose_id_is_somebody_elses_by_now_do_not_count(data: Path) -> None:
     with DataFolder(data) as folder:
-        lines = [str(os.getpid()), str(data / "postgres" / "18"), "0", "5432", str(folder.sockets()), ""]
+        account = folder.account  # PostgreSQL asks the system only about processes of its own user
+        log = folder.log("other")
+        other = Child.spawn(["sleep", "60"], log=log, env={"PATH": os.defpath}, cwd=data, account=account)
+        lines = [str(other.pid), str(data / "postgres" / "18"), "0", "5432", str(folder.sockets()), ""]
         (folder.sockets() / ".s.PGSQL.5432.lock").write_text("\n".join(lines))
         postgres = Postgres(folder)
         assert await postgres.start()
         await postgres.stop()
+        other.kill()
+        await other.wait()
 
 
 def test_a_second_one_on_the_folder_is_refused(data: Path) -> None:
