@@ -46,9 +46,16 @@ class Database(Struct, frozen=True, forbid_unknown_fields=True):
     url: str = ""
     #: connections per process
     pool_max: Annotated[int, Meta(ge=1, le=1000)] = 8
+    #: transaction: PgBouncer or another pooler in transaction mode is between; see [operations](operations.md)
+    pooler: Literal["none", "transaction"] = "none"
+
+    @property
+    def pooled(self) -> bool:
+        """Whether statements may each run in another session."""
+        return self.pooler == "transaction"
 
     def __repr__(self) -> str:
-        return f"Database(url={masked(self.url)!r}, pool_max={self.pool_max})"
+        return f"Database(url={masked(self.url)!r}, pool_max={self.pool_max}, pooler={self.pooler!r})"
 
 
 class Redis(Struct, frozen=True, forbid_unknown_fields=True):

@@ -20,7 +20,7 @@ from windlass.api.intake import Intake
 from windlass.errors import Unavailable
 from windlass.settings import Settings
 from windlass.store import nodes as node_store
-from windlass.store.db import borrow, make_pool
+from windlass.store.db import borrow, make_pool, meet
 from windlass.stream import wire
 from windlass.stream.consume import NewsReader
 from windlass.stream.keys import Keys
@@ -86,7 +86,8 @@ def describe(app: FastAPI) -> dict[str, Any]:
 
 @asynccontextmanager
 async def _means(settings: Settings) -> AsyncGenerator[Services]:
-    pool = make_pool(settings.database.url, "api", settings.database.pool_max)
+    ledger = settings.database
+    pool = make_pool(ledger.url, "api", ledger.pool_max, pooled=ledger.pooled)
     keys = Keys(settings.cluster)
     writing, reading = connect_stream(settings.redis.url), connect_stream(settings.redis.url)
     producer = Producer(writing, keys)
@@ -137,6 +138,7 @@ def make_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """One API process, until stop is set."""
+    await meet(settings.database.url, "api", pooled=settings.database.pooled)
     app = make_app(settings)
     server = make_server(app, settings)
     running = asyncio.create_task(server.serve())

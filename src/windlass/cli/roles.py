@@ -67,9 +67,12 @@ def migrate(config: Config = None) -> None:
 
     settings = load(config)
     require(settings, "database.url")
+    from windlass.store.migrate import keep_session_settings
     from windlass.store.migrate import migrate as bring_up_to_date
 
     applied = asyncio.run(bring_up_to_date(settings.database.url))
+    if settings.database.pooled:
+        asyncio.run(keep_session_settings(settings.database.url))
     for name in applied:
         print(f"applied {name}")
     if not applied:

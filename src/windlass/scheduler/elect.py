@@ -43,6 +43,8 @@ class Terms:
     renew_s: float = 1.0
     standby_s: float = 0.2
     bell: bool = True
+    #: a pooler in transaction mode is between here and the ledger
+    pooled: bool = False
 
 
 class Elector:
@@ -89,7 +91,7 @@ class Elector:
 
     async def _connection(self) -> Conn:
         if self._conn is None or self._conn.closed:
-            self._conn = await connect(self._url, "elector")
+            self._conn = await connect(self._url, "elector", pooled=self._terms.pooled)
         return self._conn
 
     async def _close(self) -> None:

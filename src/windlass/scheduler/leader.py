@@ -25,7 +25,7 @@ from windlass.scheduler.presence import Presence
 from windlass.scheduler.watch import Watch
 from windlass.settings import Settings
 from windlass.store import nodes, shapes, tasks
-from windlass.store.db import connect, plan_anew, unavailable
+from windlass.store.db import connect, meet, plan_anew, unavailable
 from windlass.stream import wire
 from windlass.stream.consume import GroupReader
 from windlass.stream.keys import LEADER_GROUP, Keys
@@ -41,23 +41,34 @@ OUTBOX_AGE_S = 2.0
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """One scheduler process: stand for election until stop is set."""
-    plan = settings.scheduler
+    plan, ledger = settings.scheduler, settings.database
+    await meet(ledger.url, "elector", pooled=ledger.pooled)
     rules = Rules(Policy(plan.placement), plan.reserve_after_s, plan.node_suspect_s, plan.node_lost_s)
 
     presence = Presence()
 
     async def lead(term: int) -> None:
-        await reign(settings.database.url, settings.redis.url, Keys(settings.cluster), term, rules, presence)
+        streams = settings.redis.url, Keys(settings.cluster)
+        await reign(ledger.url, *streams, term, rules, presence, pooled=ledger.pooled)
 
-    elector = Elector(settings.database.url, presence, Terms(plan.lease_ttl_s, plan.lease_renew_s), lead)
+    # Behind a pooler in transaction mode a session-level lock would be some other session's: no bell.
+    terms = Terms(plan.lease_ttl_s, plan.lease_renew_s, bell=not ledger.pooled, pooled=ledger.pooled)
+    elector = Elector(ledger.url, presence, terms, lead)
     await elector.run(stop)
 
 
 async def reign(
-    database_url: str, redis_url: str, keys: Keys, term: int, rules: Rules, presence: Presence | None = None
+    database_url: str,
+    redis_url: str,
+    keys: Keys,
+    term: int,
+    rules: Rules,
+    presence: Presence | None = None,
+    *,
+    pooled: bool = False,
 ) -> None:
     """The leader's duties for one term, until cancelled. Raises Fenced, Unavailable."""
-    conn = await connect(database_url, "leader")
+    conn = await connect(database_url, "leader", pooled=pooled)
     writing, reading = connect_stream(redis_url), connect_stream(redis_url)
     try:
         reader = GroupReader(reading, keys.leader, LEADER_GROUP, wire.reports())

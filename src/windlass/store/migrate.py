@@ -4,8 +4,10 @@ import hashlib
 from importlib import resources
 
 import psycopg
+from psycopg import sql
 
 from windlass.errors import WindlassError
+from windlass.store.db import SESSION
 
 _LOCK = 0x77696E646C617373  # "windlass": any number of processes may migrate at once, one does
 
@@ -15,6 +17,8 @@ CREATE TABLE IF NOT EXISTS migrations (
     name text PRIMARY KEY, sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())
 """
 APPLIED = "SELECT name, sha256 FROM migrations"
+DATABASE = "SELECT current_database()"
+KEEP = sql.SQL("ALTER ROLE CURRENT_USER IN DATABASE {} SET {} = {}")
 RECORD = "INSERT INTO migrations (name, sha256) VALUES (%s, %s)"
 
 
@@ -32,7 +36,7 @@ def migrations() -> list[tuple[str, bytes]]:
 async def migrate(database_url: str) -> list[str]:
     """Bring the schema up to this version. Returns the names of what was applied now."""
     done: list[str] = []
-    async with await psycopg.AsyncConnection.connect(database_url) as conn:
+    async with await psycopg.AsyncConnection.connect(database_url, prepare_threshold=None) as conn:
         for name, text in migrations():
             digest = hashlib.sha256(text).hexdigest()
             async with conn.transaction():
@@ -47,3 +51,13 @@ async def migrate(database_url: str) -> list[str]:
                 await conn.execute(RECORD, (name, digest))
                 done.append(name)
     return done
+
+
+async def keep_session_settings(database_url: str) -> None:
+    """Have every session of this user in this database set as ours are, for where a pooler lets nobody set his own.
+    Sessions a pooler has open already keep what they had."""
+    async with await psycopg.AsyncConnection.connect(database_url, prepare_threshold=None) as conn:
+        row = await (await conn.execute(DATABASE)).fetchone()
+        assert row is not None
+        for name, value in SESSION.items():
+            await conn.execute(KEEP.format(sql.Identifier(row[0]), sql.Identifier(name), sql.Literal(value)))
