@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 
 from tests.api.serving import Api
 from tests.support import wait_until
-from tests.worker.site import KEYS, Leader, a_launch, a_stop, base_of
+from tests.worker.site import KEYS, NOWHERE, Leader, a_launch, a_stop, base_of
 from windlass.core.states import Cause, Driver
 from windlass.driver.base import EngineUnavailable, Facts
 from windlass.driver.mock import MockDriver
@@ -133,6 +134,25 @@ async def test_a_worker_told_to_leave_its_jobs_finds_them_again(
             assert (await leader.hears(wire.Exited, launch.attempt_id)).cause is Cause.CANCELLED
     assert mark.read_text().split() == [str(pid)], "it was not started again"
     await wait_until(lambda: not os.path.exists(f"/proc/{pid}"), "it has ended, and was reaped")
+
+
+async def test_a_worker_that_is_cut_off_tells_what_its_watchdog_ended_once_it_can(
+    tmp_path: Path, redis_url: str, api: Api, leader: Leader
+):
+    settings = settings_of(tmp_path, redis_url, api, self_fence_s=1.0)
+    settings = msgspec.structs.replace(settings, api=ApiSettings(url=NOWHERE))
+    job = a_launch(driver=Driver.PROCESS, command=("sleep", "60"))
+    async with serving_worker(settings, leader) as hello:
+        await leader.order(hello.node_id, job)
+        await leader.hears(wire.Started, job.attempt_id)
+        with redis.Redis.from_url(redis_url) as client:
+            client.client_pause(2000)
+        exited = await leader.hears(wire.Exited, job.attempt_id)
+        assert (exited.cause, exited.exit_code) == (Cause.NODE_LOST, 137)
+        assert exited.message == "ended by the watchdog: no word from Redis or the API for 1 s"
+        again = a_launch(driver=Driver.PROCESS, command=("true",))
+        await leader.order(hello.node_id, again)
+        assert (await leader.hears(wire.Exited, again.attempt_id)).cause is None
 
 
 async def test_drivers_come_and_go(

@@ -14,6 +14,7 @@ from tests.driver.conftest import ProcessStage
 from tests.driver.play import opened
 from tests.support import wait_until
 from windlass.core.states import Cause
+from windlass.driver import keeper_line
 from windlass.driver.base import EngineUnavailable, Ticket
 from windlass.driver.keeper import Keeper
 from windlass.driver.process import ProcessDriver
@@ -234,6 +235,34 @@ async def test_what_a_dead_watchdog_kept_is_fenced_by_the_next(stage: ProcessSta
         await wait_until(lambda: gone(*pids_in(stage.root / "mark")), "it is ended")
         assert lease.ended_by_watchdog(ticket.attempt_id)
     lease.close()
+
+
+async def test_a_watchdog_that_hangs_offers_nothing_and_starts_nothing_late(
+    stage: ProcessStage, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(keeper_line, "CALL_S", 0.3)
+    async with kept(stage) as driver:
+        running = await begun(stage, driver, f"echo $$ > '{stage.root}/mark'; sleep 1; exit 8")
+        dog = watchdog_of(stage.root) or 0
+        os.kill(dog, signal.SIGSTOP)
+        late = stage.ticket(stage.shell(f"touch '{stage.root}/late'; exec sleep 300"))
+        await driver.prepare(late)
+        with pytest.raises(EngineUnavailable, match="does not answer"):
+            await driver.start(late)
+        await wait_until(lambda: _unavailable(driver), "it says so")
+        os.kill(dog, signal.SIGCONT)
+        await wait_until(lambda: _available(driver), "it is back")
+        await driver.remove(late)
+        assert (await asyncio.wait_for(driver.wait(running), 5)).exit_code == 8
+        assert [one.attempt_id for one in await driver.survivors()] == [running.attempt_id]
+
+
+async def _available(driver: ProcessDriver) -> bool:
+    return (await driver.facts()).available
+
+
+async def _unavailable(driver: ProcessDriver) -> bool:
+    return not await _available(driver)
 
 
 async def test_a_folder_with_a_long_name_has_one_too(tmp_path: Path):

@@ -90,6 +90,7 @@ class Keeper:
             self._met = True
             for one in hello["kept"]:
                 process = self.processes.setdefault(AttemptId(one["attempt"]), Process(one["pid"], one["fence"]))
+                process.orphan = False
                 if one["exit"] is not None:
                     process.end(Exit(*one["exit"]))
             self._send({"op": "limit", "seconds": self._limit_s})
@@ -172,6 +173,10 @@ class Keeper:
                     raise EngineUnavailable("this node is cut off: no word from Redis or the API")
                 case _:
                     raise SpawnFault(str(answer.get("text")), answer.get("path"))
+        except TimeoutError:
+            self.forget(attempt_id)
+            self._line.close()
+            raise EngineUnavailable("the watchdog does not answer") from None
         except BaseException:
             self.forget(attempt_id)  # should it start after all, it is ended
             raise
@@ -210,8 +215,9 @@ class Keeper:
         def gone() -> None:
             loop.remove_reader(pidfd)
             os.close(pidfd)
-            _signal_group(pid, signal.SIGKILL)
-            process.end(None)
+            if process.orphan:  # else it was found again where it was kept
+                _signal_group(pid, signal.SIGKILL)
+                process.end(None)
 
         loop.add_reader(pidfd, gone)
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from windlass.driver.base import EngineUnavailable
 
-_CALL_S = 10.0
+CALL_S = 10.0
 
 
 class Line(asyncio.Protocol):
@@ -51,16 +51,14 @@ class Line(asyncio.Protocol):
             self._tell_lost(self)
 
     async def ask(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Its answer. Raises EngineUnavailable when there is none in time."""
+        """Its answer. Raises TimeoutError, and EngineUnavailable when the connection breaks."""
         self._number += 1
         number = self._number
         answer = self._asked[number] = self._loop.create_future()
         self.send(message | {"n": number})
         try:
-            async with asyncio.timeout(_CALL_S):
+            async with asyncio.timeout(CALL_S):
                 return await answer
-        except TimeoutError:
-            raise EngineUnavailable(f"the watchdog does not answer in {_CALL_S:g} s") from None
         finally:
             self._asked.pop(number, None)
 

@@ -10,6 +10,7 @@ from windlass.watchdog.protocol import FENCED, LEASE
 #: What a look at the containers found: its exit code, for a child of ours does it, that may hang.
 NONE, SOME, AWAY = 0, 1, 2
 _CHILD_S = 30
+_MOST_NOTES = 2**20  # bytes
 
 
 def now() -> float:
@@ -24,6 +25,19 @@ class Fence:
         self._folder, self.limit_s = folder, limit_s
         self._lease, self._last = b"", now()
         self._noted: set[str] = set()
+        self._trim()
+
+    def _trim(self) -> None:
+        """Of very many notes the old ones go: whom they were for has read them."""
+        with contextlib.suppress(OSError):
+            fd = os.open(FENCED, os.O_RDWR | os.O_CLOEXEC, dir_fd=self._folder)
+            try:
+                if os.fstat(fd).st_size > _MOST_NOTES:
+                    latest = os.pread(fd, _MOST_NOTES, os.fstat(fd).st_size - _MOST_NOTES // 2)
+                    os.ftruncate(fd, 0)
+                    os.pwrite(fd, latest.partition(b"\n")[2], 0)
+            finally:
+                os.close(fd)
 
     def left_s(self) -> float:
         """Seconds until this node counts as cut off; below 0 it does. Without a lease: from our start."""
