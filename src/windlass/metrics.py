@@ -13,11 +13,12 @@ REDIS_DEGRADED = Gauge("windlass_redis_degraded", "1 while Redis does not serve 
 TERM = Gauge("windlass_leader_term", "The term this process leads in; 0 while it does not lead.")
 
 #: Every kind of repair.
-MISSING_LAUNCH, UNKNOWN_ATTEMPT, UNREPORTED_END, OUTBOX_STUCK = KINDS = (
+MISSING_LAUNCH, UNKNOWN_ATTEMPT, UNREPORTED_END, OUTBOX_STUCK, POISON_ENTRY = KINDS = (
     "missing_launch",
     "unknown_attempt",
     "unreported_end",
     "outbox_stuck",
+    "poison_entry",
 )
 for _kind in KINDS:  # so that a rate is 0 and not absent before the first
     REPAIRS.labels(kind=_kind)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import Any
 
 import structlog
@@ -24,12 +24,14 @@ from windlass.store.db import borrow, make_pool, meet
 from windlass.stream import wire
 from windlass.stream.consume import NewsReader
 from windlass.stream.keys import Keys
+from windlass.stream.outage import Health, StreamDown
 from windlass.stream.produce import Producer
 from windlass.stream.produce import connect as connect_stream
 
 log = structlog.get_logger("api")
 
 NODES_EVERY_S = 2.0
+RING_S = 0.5
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -90,10 +92,13 @@ async def _means(settings: Settings) -> AsyncGenerator[Services]:
     pool = make_pool(ledger.url, "api", ledger.pool_max, pooled=ledger.pooled)
     keys = Keys(settings.cluster)
     writing, reading = connect_stream(settings.redis.url), connect_stream(settings.redis.url)
-    producer = Producer(writing, keys)
-    hub = Hub(NewsReader(reading, keys.news, wire.news()))
-    services = Services(pool, producer, hub, Intake(pool, producer))
-    loops = [asyncio.create_task(loop) for loop in (hub.run(), services.intake.run(), _keep_nodes(services))]
+    health = Health()
+    producer = Producer(writing, keys, health)
+    news = NewsReader(reading, keys.news, wire.news(), health)
+    hub = Hub(news)
+    services = Services(pool, producer, hub, Intake(pool, producer), health)
+    lives = (hub.run(), services.intake.run(), _keep_nodes(services), _keep_ringing(producer))
+    loops = [asyncio.create_task(life) for life in lives]
     try:
         yield services
     finally:
@@ -101,6 +106,8 @@ async def _means(settings: Settings) -> AsyncGenerator[Services]:
         for loop in loops:
             loop.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
+        producer.close()
+        news.close()
         await asyncio.gather(pool.close(), writing.aclose(), reading.aclose(), return_exceptions=True)
 
 
@@ -115,6 +122,15 @@ async def _keep_nodes(services: Services) -> None:
         except Exception:
             log.exception("nodes_not_read")
         await asyncio.sleep(NODES_EVERY_S)
+
+
+async def _keep_ringing(producer: Producer) -> None:
+    """While the stream takes nothing, try it now and then, for its end is known by a send that worked."""
+    while True:
+        await asyncio.sleep(RING_S)
+        if producer.down:
+            with suppress(StreamDown):
+                await producer.send(news=[wire.Happened()])
 
 
 def make_server(app: FastAPI, settings: Settings) -> uvicorn.Server:

@@ -15,6 +15,7 @@ from windlass.core.ids import JOB, JobId, is_id
 from windlass.core.placement.snapshot import Node
 from windlass.errors import NotFound
 from windlass.store.db import Pool
+from windlass.stream.outage import Health
 from windlass.stream.produce import Producer
 
 BODY_LIMIT = 2**20
@@ -29,6 +30,8 @@ class Services:
     producer: Producer
     hub: Hub
     intake: Intake
+    #: of this process's ways to Redis
+    health: Health
     #: the nodes as of a moment ago, for the submit check
     nodes: Sequence[Node] = field(default_factory=list[Node])
     #: the question whether the ledger answers, while it is under way
@@ -59,14 +62,20 @@ async def body(request: Request, limit: int = BODY_LIMIT, *, optional: bool = Fa
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
         raise HTTPException(415, f"content-type is {kind!r}; send application/json")
-    raw = bytearray()
-    async for piece in request.stream():
-        raw += piece
-        if len(raw) > limit:
-            raise HTTPException(413, f"the body is over {limit} bytes; split it, or pass large input another way")
+    raw = await bounded(request, limit)
     if optional and not raw:
         return {}
     try:
         return msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise HTTPException(400, f"the body is not JSON: {error}") from error
+
+
+async def bounded(request: Request, limit: int) -> bytes:
+    """The request's body. Raises HTTPException 413."""
+    raw = bytearray()
+    async for piece in request.stream():
+        raw += piece
+        if len(raw) > limit:
+            raise HTTPException(413, f"the body is over {limit} bytes; split it, or pass large input another way")
+    return bytes(raw)

@@ -34,7 +34,7 @@ async def livez() -> Response:
 async def readyz(services: Means) -> Response:
     """Ready while the ledger answers; without the stream it serves too, more slowly."""
     ledger = await _ledger(services)
-    checks = {"ledger": ledger, "stream": "degraded" if services.hub.degraded else "ok"}
+    checks = {"ledger": ledger, "stream": "ok" if services.health.degraded_s is None else "degraded"}
     if ledger != "ok":
         return reply({"status": "unavailable", "checks": checks}, 503, {"Retry-After": "1"})
     return reply({"status": "ok", "checks": checks})

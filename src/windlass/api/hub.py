@@ -8,13 +8,9 @@ from collections import defaultdict
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 
-import structlog
-
 from windlass.stream import wire
 from windlass.stream.consume import NewsReader
 from windlass.stream.produce import StreamDown
-
-log = structlog.get_logger("api")
 
 POLL_S = 1.0
 BLOCK_S = 2.0
@@ -29,19 +25,13 @@ class Hub:
         self._reader = reader
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
         self.closing = False
-        self.degraded = False
 
     async def run(self) -> None:
         """Read news until cancelled."""
         while True:
             try:
                 news = await self._reader.read(BLOCK_S)
-                self.degraded = False
-            except StreamDown as error:
-                if not self.degraded:
-                    log.warning("news_wait", error=str(error))
-                self.degraded = True
-                await asyncio.sleep(POLL_S)
+            except StreamDown:
                 continue
             for message in news:
                 match message:

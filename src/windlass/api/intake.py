@@ -5,11 +5,11 @@ cost is divided among them; a lone one goes at once. Nobody hears yes before the
 import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 import psycopg
-import structlog
 
 from windlass import crash
 from windlass.core.ids import JobId
@@ -21,8 +21,6 @@ from windlass.store.jobs import NewJob
 from windlass.store.shapes import Shapes
 from windlass.stream import wire
 from windlass.stream.produce import Producer, StreamDown
-
-log = structlog.get_logger("api")
 
 BATCH = 1000
 #: Seconds a submit waits for the ledger's yes; past them it is told to try again.
@@ -140,10 +138,8 @@ class Intake:
             self._ring_again = False
             shapes, self._arrived = tuple(self._arrived), set[int]()
             highest, self._highest = self._highest, _LOWEST
-            try:
+            with suppress(StreamDown):  # the leader looks by itself once a second
                 await self._producer.report([wire.Bell("jobs", shapes, highest)])
-            except StreamDown as error:
-                log.warning("bell_not_rung", error=str(error))
             if not self._ring_again:
                 return
 

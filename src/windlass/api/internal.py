@@ -1,5 +1,7 @@
-"""For workers: output on its way into the log store. Not part of the public API."""
+"""For workers: output on its way into the log store, and the exchange: reports and commands past a broken stream.
+Not part of the public API."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 
 import msgspec
@@ -8,13 +10,16 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from windlass.api.answers import reply
-from windlass.api.deps import Means
-from windlass.core.ids import ATTEMPT, AttemptId, is_id
-from windlass.store import logs
+from windlass.api.deps import Means, bounded
+from windlass.core.ids import ATTEMPT, NODE, AttemptId, is_id
+from windlass.core.states import AttemptState
+from windlass.store import inbox, logs, tasks
 from windlass.store.db import borrow
 from windlass.store.logs import LogChunk
+from windlass.store.tasks import Live
 from windlass.stream import wire
-from windlass.stream.produce import StreamDown
+from windlass.stream.orders import order_again, untold
+from windlass.stream.outage import StreamDown
 
 router = APIRouter(prefix="/v1/internal", include_in_schema=False)
 
@@ -26,11 +31,7 @@ _decode = msgspec.msgpack.Decoder(list[tuple[str, str, int, int, bytes]]).decode
 @router.post("/logs")
 async def append(request: Request, services: Means) -> Response:
     """Keep chunks; one sent twice is kept once."""
-    raw = bytearray()
-    async for piece in request.stream():
-        raw += piece
-        if len(raw) > BODY_LIMIT:
-            raise HTTPException(413, f"more than {BODY_LIMIT} bytes of output in one request")
+    raw = await bounded(request, BODY_LIMIT)
     try:
         chunks = [LogChunk(AttemptId(a), stream, start, data, gap) for a, stream, start, gap, data in _decode(raw)]
     except msgspec.MsgspecError as error:
@@ -56,3 +57,54 @@ async def stored(services: Means, attempt_id: str) -> Response:
     """How many bytes of each stream are stored, for a worker that goes on with an attempt."""
     async with borrow(services.pool) as conn:
         return reply(await logs.stored(conn, AttemptId(attempt_id)))
+
+
+@router.post("/exchange")
+async def exchange(request: Request, services: Means) -> Response:
+    """Keep what a node reports for the leader; answers with all the ledger says the node should be told, by what it
+    says it holds. Any of it may be told again, here or on the stream."""
+    raw = await bounded(request, BODY_LIMIT)
+    beat = _beat(raw)
+    async with borrow(services.pool) as conn:
+        await inbox.put(conn, raw)
+        live, now = await tasks.live_on(conn, beat.node_id)
+    return Response(wire.encode(_owed(beat, live, now)), media_type="application/json")
+
+
+def _beat(raw: bytes) -> wire.Beat:
+    """Who speaks, and what it holds. Raises HTTPException."""
+    reader = wire.reports()
+    try:
+        if not isinstance(msgspec.json.decode(raw), list):
+            raise HTTPException(400, "not a list of reports")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise HTTPException(400, f"the body is not JSON: {error}") from error
+    reports = reader.read([raw])
+    beats = [report for report in reports if isinstance(report, wire.Beat)]
+    if len(beats) != 1 or not is_id(beats[0].node_id, NODE):
+        raise HTTPException(422, "an exchange has one beat, of the node that speaks")
+    if any(getattr(report, "node_id", None) != beats[0].node_id for report in reports):
+        raise HTTPException(422, "all reports of an exchange are of the node that speaks")
+    return beats[0]
+
+
+def _owed(beat: wire.Beat, live: Sequence[Live], now: float) -> list[wire.CommandOut]:
+    """Launches it has not taken up, stops, what it should tell again, and what it should forget."""
+    owed: list[wire.CommandOut] = []
+    again: list[AttemptId] = []
+    held = set(beat.attempts)
+    for one in live:
+        attempt = one.attempt
+        if attempt is None:
+            continue
+        if attempt.id in held and attempt.state is not AttemptState.STOPPING:
+            if untold(attempt, now):
+                again.append(attempt.id)
+        elif (order := order_again(one.task, attempt, one.spec_text, now)) is not None:
+            owed.append(order)
+    gone = held - {one.attempt.id for one in live if one.attempt is not None}
+    if again:
+        owed.append(wire.Tell(tuple(again)))
+    if gone:
+        owed.append(wire.Forget(tuple(gone)))
+    return owed

@@ -6,27 +6,21 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import msgspec
-import structlog
-
 from windlass import crash
 from windlass.core.events import LaunchCommand
 from windlass.core.ids import AttemptId, JobId, NodeId
 from windlass.core.placement.scores import Policy
-from windlass.core.states import AttemptState, Cause, TaskState
-from windlass.core.task import Attempt, Step
+from windlass.core.states import TaskState
+from windlass.core.task import Step
 from windlass.scheduler.line import Line
 from windlass.scheduler.picture import Picture
 from windlass.scheduler.presence import Presence
 from windlass.store import outbox
 from windlass.store.apply import apply
 from windlass.store.db import Conn
-from windlass.store.tasks import Live
-from windlass.stream import wire
+from windlass.stream import orders, wire
 from windlass.stream.consume import GroupReader
 from windlass.stream.produce import Producer, StreamDown
-
-log = structlog.get_logger("scheduler")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +77,10 @@ class Desk:
         self.picture.settle(step, text)
         for command in step.commands:
             if step.attempt is not None and step.attempt.id == command.attempt_id:
-                order = (
-                    launch(step, text, self.picture.now()) if isinstance(command, LaunchCommand) else stop(step.attempt)
-                )
+                if isinstance(command, LaunchCommand):
+                    order = orders.launch(step.task, step.attempt, text, self.picture.now())
+                else:
+                    order = orders.stop(step.attempt)
                 self.commands[command.node_id].append(order)
         attempt, task = step.attempt, step.task
         if attempt is not None and attempt.state.terminal:
@@ -105,6 +100,10 @@ class Desk:
         """Outbox rows whose commands go out with the next send."""
         self._unsent.extend(outbox_ids)
 
+    def shipping(self, outbox_id: int) -> bool:
+        """Whether this row's commands are on their way, or sent, by this leader."""
+        return outbox_id in self._unsent or outbox_id in self.sent
+
     def forget(self, node_id: NodeId, attempt_ids: Iterable[AttemptId]) -> None:
         """Tell a node, with the next send, that the ledger has these outcomes."""
         self.commands[node_id].append(wire.Forget(tuple(attempt_ids)))
@@ -114,55 +113,30 @@ class Desk:
         news: list[wire.News] = []
         if self.ended:
             news.append(wire.Ended(tuple(self.ended)))
-        if self.happened:
+        if self.happened or self.producer.down:  # while it is down, there is always something to try it with
             news.append(wire.Happened())
-        commands = {node: _merged(orders) for node, orders in self.commands.items() if orders}
+        commands = {node: _merged(queued) for node, queued in self.commands.items() if queued}
         self.ended, self.happened = [], False
         self.commands.clear()
         unsent, self._unsent = self._unsent, []
+        receipt = self.reader.receipt()
         try:
-            await self.producer.send(commands=commands, news=news, read=self.reader.receipt())
-        except StreamDown as error:
-            log.warning("stream_send_failed", error=str(error))
+            await self.producer.send(commands=commands, news=news, read=receipt)
+        except StreamDown:
+            self.reader.keep(receipt)
         else:
             self.sent.extend(unsent)
 
+    @property
+    def deaf(self) -> bool:
+        """Whether the stream takes nothing or gives nothing: workers come over the API's exchange."""
+        return self.producer.down or self.reader.down
 
-def _merged(orders: list[wire.CommandOut]) -> list[wire.CommandOut]:
+
+def _merged(queued: list[wire.CommandOut]) -> list[wire.CommandOut]:
     """Many Forgets as one."""
-    gone = [order for order in orders if isinstance(order, wire.Forget)]
+    gone = [order for order in queued if isinstance(order, wire.Forget)]
     if len(gone) < 2:
-        return orders
-    others = [order for order in orders if not isinstance(order, wire.Forget)]
+        return queued
+    others = [order for order in queued if not isinstance(order, wire.Forget)]
     return [*others, wire.Forget(tuple(a for order in gone for a in order.attempt_ids))]
-
-
-def launch(step: Step | Live, spec_text: str, now: float) -> wire.LaunchRaw:
-    """The order to run this attempt."""
-    task, attempt = step.task, step.attempt
-    assert attempt is not None
-    deadline = None if task.deadline_at is None else max(0.0, task.deadline_at - now)
-    return wire.LaunchRaw(
-        attempt.id, attempt.fence, attempt.number, task.job_id, msgspec.Raw(spec_text.encode()), deadline
-    )
-
-
-def stop(attempt: Attempt) -> wire.Stop:
-    """The order to end this attempt. A drain is told as a cancel: workers of version 0.1 know no other word for it."""
-    match attempt.stop_cause:
-        case Cause.TIMEOUT:
-            return wire.Stop(attempt.id, attempt.fence, Cause.TIMEOUT, "a time limit passed")
-        case Cause.DRAINED:
-            return wire.Stop(attempt.id, attempt.fence, Cause.CANCELLED, "its node is drained")
-        case _:
-            return wire.Stop(attempt.id, attempt.fence, Cause.CANCELLED, "cancelled by request")
-
-
-def order_again(live: Live, now: float) -> wire.CommandOut | None:
-    """What the node must be told of a live attempt, should it not know: the sweep's answer to anything lost."""
-    attempt = live.attempt
-    if attempt is None:
-        return None
-    if attempt.state is AttemptState.PLACED:
-        return launch(live, live.spec_text, now)
-    return stop(attempt) if attempt.state is AttemptState.STOPPING else None

@@ -1,7 +1,7 @@
 """The leader's cycle, and the scheduler process around it.
 
 While it leads, one coroutine does, in turn:
-1. read: reports and bells from the stream, waiting at most until something falls due;
+1. fetch: reports and bells from the stream, and what came over the exchange, waiting at most until something falls due;
 2. hear: nodes that come and live (watch);
 3. expire: time limits and ends of backoff;
 4. ingest: reports become steps;
@@ -21,6 +21,7 @@ from windlass.core.placement.scores import Policy
 from windlass.scheduler import dispatch, drain, expire, ingest, prune, ship
 from windlass.scheduler.desk import Desk, Rules
 from windlass.scheduler.elect import Elector, Terms
+from windlass.scheduler.post import Mail, Post
 from windlass.scheduler.presence import Presence
 from windlass.scheduler.watch import Watch
 from windlass.settings import Settings
@@ -29,14 +30,12 @@ from windlass.store.db import connect, meet, plan_anew, unavailable
 from windlass.stream import wire
 from windlass.stream.consume import GroupReader
 from windlass.stream.keys import LEADER_GROUP, Keys
-from windlass.stream.produce import Producer, StreamDown
+from windlass.stream.produce import Producer
 from windlass.stream.produce import connect as connect_stream
 
 log = structlog.get_logger("scheduler")
 
 SWEEP_S = 1.0
-#: A row this old in the outbox was forgotten by whoever wrote it.
-OUTBOX_AGE_S = 2.0
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
@@ -68,15 +67,20 @@ async def reign(
     pooled: bool = False,
 ) -> None:
     """The leader's duties for one term, until cancelled. Raises Fenced, Unavailable."""
+    presence = presence or Presence()
+    health = presence.health
     conn = await connect(database_url, "leader", pooled=pooled)
     writing, reading = connect_stream(redis_url), connect_stream(redis_url)
+    producer = Producer(writing, keys, health)
+    reader = GroupReader(reading, keys.leader, LEADER_GROUP, wire.reports(), health)
     try:
-        reader = GroupReader(reading, keys.leader, LEADER_GROUP, wire.reports())
-        desk = Desk(conn, Producer(writing, keys), reader, term, rules, presence or Presence())
+        desk = Desk(conn, producer, reader, term, rules, presence)
         with unavailable():
             await _load(desk)
             await _cycle(desk)
     finally:
+        producer.close()
+        reader.close()
         await asyncio.gather(conn.close(), writing.aclose(), reading.aclose(), return_exceptions=True)
 
 
@@ -90,37 +94,39 @@ async def _load(desk: Desk) -> None:
 
 
 async def _cycle(desk: Desk) -> None:
-    watch, swept = Watch(), 0.0
+    watch, post, swept = Watch(), Post(desk), 0.0
     while True:
-        messages = await _read(desk, watch, swept)
-        await watch.hear(desk, [m for m in messages if isinstance(m, wire.Hello | wire.Beat | wire.Bye)])
-        await _bells(desk, [m for m in messages if isinstance(m, wire.Bell)])
+        mail = await post.fetch(watch, _pause(desk, swept))
+        await _hear(desk, watch, mail)
+        if desk.deaf:
+            desk.line.clear()  # no bell may come: look
         if desk.picture.now() >= desk.picture.next_due:
             await expire.run_once(desk)
         if time.monotonic() - swept >= SWEEP_S:
             swept = time.monotonic()
             await _sweep(desk, watch)
-        reports = [m for m in messages if isinstance(m, ingest.AttemptReport)]
+        reports = [m for m in mail.all if isinstance(m, ingest.AttemptReport)]
         ends = await ingest.moves(desk, ingest.facts(desk, reports)) if reports else None
         while await dispatch.run_once(desk, ends):
             await desk.flush()
             ends = None
         await desk.flush()
+        await post.done()
 
 
-async def _read(desk: Desk, watch: Watch, swept: float) -> Sequence[wire.Report]:
-    now = time.monotonic()
-    pause = min(swept + SWEEP_S - now, desk.picture.next_due - desk.picture.now(), SWEEP_S)
-    try:
-        messages = await desk.reader.read(max(pause, 0.001))
-        desk.presence.redis(degraded=False)
-        return messages
-    except StreamDown as error:
-        watch.deaf()
-        desk.presence.redis(degraded=True)
-        log.warning("stream_read_failed", error=str(error))
-        await asyncio.sleep(max(min(pause, 0.5), 0.05))
-        return []
+def _pause(desk: Desk, swept: float) -> float:
+    """Seconds until something falls due."""
+    return min(swept + SWEEP_S - time.monotonic(), desk.picture.next_due - desk.picture.now(), SWEEP_S)
+
+
+async def _hear(desk: Desk, watch: Watch, mail: Mail) -> None:
+    nodes_say = (wire.Hello, wire.Beat, wire.Bye)
+    await watch.hear(desk, [m for m in mail.streamed if isinstance(m, nodes_say)], current=mail.current)
+    await watch.hear(desk, [m for m in mail.letters if isinstance(m, nodes_say)])
+    for node_id in {m.node_id for m in mail.streamed if isinstance(m, wire.Beat)}:
+        node = desk.picture.nodes.get(node_id)
+        desk.commands[node_id].append(wire.Heard(draining=node is not None and node.leaving))
+    await _bells(desk, [m for m in mail.all if isinstance(m, wire.Bell)])
 
 
 async def _bells(desk: Desk, bells: Sequence[wire.Bell]) -> None:
@@ -135,7 +141,7 @@ async def _bells(desk: Desk, bells: Sequence[wire.Bell]) -> None:
 
 async def _sweep(desk: Desk, watch: Watch) -> None:
     """What no bell announces, or whose bell was lost."""
-    await ship.run_once(desk, OUTBOX_AGE_S)
+    await ship.run_once(desk, ship.STUCK_S)
     await watch.tick(desk)
     await drain.run_once(desk)
     await prune.run_once(desk)

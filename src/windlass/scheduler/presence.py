@@ -4,11 +4,12 @@ import os
 import platform
 from dataclasses import dataclass, field
 
-from windlass import __version__, metrics
+from windlass import __version__
 from windlass.core.ids import SCHEDULER
 from windlass.mint import new_id
 from windlass.store import schedulers
 from windlass.store.db import Conn
+from windlass.stream.outage import Health
 
 
 @dataclass(slots=True)
@@ -16,18 +17,13 @@ class Presence:
     """One scheduler process. Its id holds the lease when it leads."""
 
     id: str = field(default_factory=lambda: new_id(SCHEDULER))
-    redis_degraded: bool = False
-
-    def redis(self, *, degraded: bool) -> None:
-        """Whether Redis fails this process, so that polls stand in for it."""
-        self.redis_degraded = degraded
-        metrics.REDIS_DEGRADED.set(degraded)
+    #: of its ways to Redis; while it does not lead, it has none
+    health: Health = field(default_factory=Health)
 
     async def say(self, conn: Conn) -> None:
         """Renew the row in the ledger. Raises Unavailable."""
-        await schedulers.seen(
-            conn, self.id, platform.node(), os.getpid(), __version__, redis_degraded=self.redis_degraded
-        )
+        degraded = self.health.degraded_s is not None
+        await schedulers.seen(conn, self.id, platform.node(), os.getpid(), __version__, redis_degraded=degraded)
 
     async def leave(self, conn: Conn) -> None:
         """Take the row away. Raises Unavailable."""

@@ -1,4 +1,4 @@
-"""Watch: nodes come, say they live, fall silent; and what a node holds is held against what the ledger says it has.
+"""Watch: nodes come, say they live, fall silent; what they say they hold goes to the inventory.
 
 A node's silence means nothing while the leader itself can't hear: decisions freeze until the stream was readable for
 one whole lost-interval, which also covers the time right after a takeover.
@@ -11,40 +11,42 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from windlass.core import events
-from windlass.core.ids import AttemptId, NodeId
+from windlass.core.ids import NodeId
 from windlass.core.placement.snapshot import Node, Room
-from windlass.core.states import AttemptState, Cause, Driver, NodeState
-from windlass.scheduler.desk import Desk, order_again
-from windlass.scheduler.ingest import Fact, advance
-from windlass.store import nodes, tasks
+from windlass.core.states import Driver, NodeState
+from windlass.scheduler.desk import Desk
+from windlass.scheduler.ingest import advance
+from windlass.scheduler.inventory import Inventory
+from windlass.store import nodes
 from windlass.stream import wire
 
 log = structlog.get_logger("scheduler")
 
-#: Seconds a node has to take up what it was sent before the sweep asks again.
-GRACE_S = 3.0
-
 
 @dataclass(slots=True)
 class Watch:
-    """The duty's memory: since when the stream can be heard, who beat since the last write, what looked odd."""
+    """The duty's memory: since when the stream can be heard, who beat since the last write, what they hold."""
 
     hearing_since: float = field(default_factory=time.monotonic)
     beaten: set[NodeId] = field(default_factory=lambda: set[NodeId]())
-    strangers: dict[NodeId, set[AttemptId]] = field(default_factory=lambda: dict[NodeId, set[AttemptId]]())
+    inventory: Inventory = field(default_factory=Inventory)
 
     def deaf(self) -> None:
-        """The stream could not be read just now."""
+        """The stream could not be read just now, or not to its end: who is silent may have spoken."""
         self.hearing_since = time.monotonic()
 
-    async def hear(self, desk: Desk, messages: Sequence[wire.Hello | wire.Beat | wire.Bye]) -> None:
-        """Take up what nodes say."""
+    async def hear(
+        self, desk: Desk, messages: Sequence[wire.Hello | wire.Beat | wire.Bye], *, current: bool = True
+    ) -> None:
+        """Take up what nodes say. What they hold counts if these messages are `current`, none newer waiting behind
+        them, and of several beats the last one counts."""
+        last = {message.node_id: message for message in messages if isinstance(message, wire.Beat)}
         for message in messages:
             match message:
                 case wire.Hello():
                     await self._hello(desk, message)
                 case wire.Beat():
-                    await self._beat(desk, message)
+                    await self._beat(desk, message, compare=current and last[message.node_id] is message)
                 case wire.Bye():
                     await self._bye(desk, message)
 
@@ -80,7 +82,7 @@ class Watch:
             log.info("node_gone", node_id=node.id, node=node.name)
             await self._become(desk, node, NodeState.LOST)
 
-    async def _beat(self, desk: Desk, beat: wire.Beat) -> None:
+    async def _beat(self, desk: Desk, beat: wire.Beat, *, compare: bool) -> None:
         picture = desk.picture
         node = picture.nodes.get(beat.node_id)
         if node is None or node.state is NodeState.LOST:
@@ -91,44 +93,8 @@ class Watch:
         self.beaten.add(beat.node_id)
         if node.state is NodeState.SUSPECT:
             await self._become(desk, node, NodeState.READY)
-        await self._compare(desk, beat)
-
-    async def _compare(self, desk: Desk, beat: wire.Beat) -> None:
-        picture = desk.picture
-        held, ours = set(beat.attempts), picture.by_node[beat.node_id]
-        now = picture.now()
-        lost: list[Fact] = []
-        for attempt_id in ours - held:
-            live = picture.live[attempt_id]
-            attempt = live.attempt
-            if attempt is None or now - max(attempt.placed_at, attempt.stop_sent_at or 0) < GRACE_S:
-                continue
-            if attempt.state in (AttemptState.PREPARING, AttemptState.RUNNING):
-                gone = events.Exited(now, Cause.NODE_LOST, None, "its node no longer knows it")
-                lost.append((attempt_id, gone, None))
-            elif (order := order_again(live, now)) is not None:
-                log.info("repair", kind="missing_launch", attempt_id=attempt_id, node_id=beat.node_id)
-                desk.commands[beat.node_id].append(order)
-        await advance(desk, lost)
-        strangers = held - ours
-        again = strangers & self.strangers.get(beat.node_id, set())
-        self.strangers[beat.node_id] = strangers
-        if again:
-            await self._disown(desk, beat.node_id, again)
-
-    async def _disown(self, desk: Desk, node_id: NodeId, strangers: set[AttemptId]) -> None:
-        """Attempts a node has held for two beats and the picture does not: over, superseded or unknown."""
-        found = await tasks.by_attempt(desk.conn, list(strangers))
-        over: list[AttemptId] = []
-        for attempt_id in strangers:
-            one = found.get(attempt_id)
-            if one is None or one.attempt is None or one.attempt.state.terminal or one.attempt.node_id != node_id:
-                over.append(attempt_id)
-            else:
-                desk.picture.refresh(one)
-        if over:
-            log.info("repair", kind="unknown_attempt", node_id=node_id, count=len(over))
-            desk.forget(node_id, over)
+        if compare and not self.inventory.outdated(beat):
+            await self.inventory.compare(desk, beat)
 
     async def tick(self, desk: Desk) -> None:
         """Once a second: write down who was heard, and judge who was not."""

@@ -9,7 +9,7 @@ from windlass.store.db import Conn
 
 #: Rows older than `age` seconds; younger ones are on their way already.
 STALE = """
-SELECT id, node_id, body, now() - created_at > interval '5 seconds' FROM outbox
+SELECT id, node_id, body FROM outbox
 WHERE created_at <= now() - %(age)s * interval '1 second' ORDER BY id LIMIT %(limit)s
 """
 CLEAR = f"""
@@ -21,19 +21,18 @@ WITH {fence.FENCE}, cleared AS (
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One row: what a node was to be told. `stuck` when nobody sent it for 5 s."""
+    """One row: what a node was to be told."""
 
     id: int
     node_id: NodeId
     launch: tuple[AttemptId, ...]
     stop: tuple[AttemptId, ...]
-    stuck: bool
 
 
 async def unsent(conn: Conn, age_s: float, limit: int = 500) -> list[Order]:
     """Rows that are at least age_s old, the oldest first."""
     rows = await (await conn.execute(STALE, {"age": age_s, "limit": limit})).fetchall()
-    return [Order(i, NodeId(node), tuple(body["launch"]), tuple(body["stop"]), stuck) for i, node, body, stuck in rows]
+    return [Order(i, NodeId(node), tuple(body["launch"]), tuple(body["stop"])) for i, node, body in rows]
 
 
 async def clear(conn: Conn, ids: Sequence[int], *, term: int) -> None:

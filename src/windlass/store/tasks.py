@@ -55,6 +55,12 @@ SELECT {TASK_COLUMNS}, {ATTEMPT_COLUMNS}
 FROM attempts a JOIN tasks t ON t.id = a.task_id JOIN jobs j ON j.id = t.job_id
 WHERE a.state IN ('placed', 'preparing', 'running', 'stopping')
 """
+#: Every task with a live attempt on one node, and the database's clock.
+LIVE_ON_NODE = f"""
+SELECT {TASK_COLUMNS}, {ATTEMPT_COLUMNS}, extract(epoch FROM now())::float8
+FROM attempts a JOIN tasks t ON t.id = a.task_id JOIN jobs j ON j.id = t.job_id
+WHERE a.state IN ('placed', 'preparing', 'running', 'stopping') AND a.node_id = %(node_id)s
+"""
 #: Tasks one of whose time limits has passed, by tasks_wake.
 DUE = _WITH_LATEST + "WHERE t.wake_at <= now() ORDER BY t.wake_at LIMIT %(limit)s"
 #: How far ahead the next time limit is, in seconds; negative when it has passed.
@@ -179,6 +185,12 @@ async def by_attempt(conn: Conn, ids: Sequence[AttemptId]) -> dict[AttemptId, Li
 async def all_live(conn: Conn) -> list[Live]:
     """Every task with a live attempt."""
     return [_live(row) for row in await (await conn.execute(ALL_LIVE)).fetchall()]
+
+
+async def live_on(conn: Conn, node_id: NodeId) -> tuple[list[Live], float]:
+    """Every task with a live attempt on this node, and the database's clock (0 without any)."""
+    rows = await (await conn.execute(LIVE_ON_NODE, {"node_id": node_id})).fetchall()
+    return [_live(row) for row in rows], rows[0][-1] if rows else 0.0
 
 
 async def due(conn: Conn, limit: int = 500) -> list[Live]:

@@ -21,6 +21,8 @@ FIELD = b"m"
 NEWS_LENGTH = 4096
 #: Entries kept at most where nobody reads; what is cut off is repaired by the sweep.
 BACKLOG_LENGTH = 200_000
+#: Seconds after its last command that a node's stream is kept: what a node that is gone left behind goes by itself.
+NODE_TTL_S = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +41,7 @@ class Keys:
 
     def node(self, node_id: NodeId) -> str:
         return f"{self.cluster}:node:{node_id}"
+
+    def is_node(self, key: str) -> bool:
+        """Whether this is the key of some node's commands."""
+        return key.startswith(self.node(NodeId("")))

@@ -1,7 +1,6 @@
 """Writing to streams: one pipelined round trip for any number of messages. Failures are the caller's to repair by
 sweep, so they come as StreamDown and nothing else."""
 
-import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -9,19 +8,13 @@ from typing import Any, cast
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from windlass.core.ids import NodeId
-from windlass.errors import WindlassError
-from windlass.stream.keys import BACKLOG_LENGTH, FIELD, NEWS_LENGTH, Keys
+from windlass.stream.keys import BACKLOG_LENGTH, FIELD, NEWS_LENGTH, NODE_TTL_S, Keys
+from windlass.stream.outage import Health, Line, StreamDown
 from windlass.stream.wire import CommandOut, Message, News, Report, encode
 
-#: Longer than any read blocks.
-ANSWER_S = 8.0
-
-
-class StreamDown(WindlassError):
-    """Redis does not answer, or not sensibly. Nothing is lost: the ledger has it."""
+__all__ = ["Producer", "Receipt", "StreamDown", "connect"]
 
 
 def connect(redis_url: str) -> Redis:
@@ -33,19 +26,6 @@ def connect(redis_url: str) -> Redis:
         retry=Retry(NoBackoff(), 0),  # an outage is told, not hidden: the sweep repairs it
         decode_responses=False,
     )
-
-
-async def heeding(answer: Awaitable[Any]) -> Any:
-    """What redis-py answers, within ANSWER_S seconds. A cancel that it keeps to itself on the way is raised behind it,
-    or its task would never end. Raises TimeoutError."""
-    task = asyncio.current_task()
-    async with asyncio.timeout(ANSWER_S):
-        before = task.cancelling() if task else 0
-        try:
-            return await answer
-        finally:
-            if task is not None and task.cancelling() > before:
-                raise asyncio.CancelledError
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +40,26 @@ class Receipt:
 class Producer:
     """Sends messages to the leader, to nodes and to API processes."""
 
-    def __init__(self, redis: Redis, keys: Keys) -> None:
+    def __init__(self, redis: Redis, keys: Keys, health: Health | None = None) -> None:
         self._redis, self._keys = redis, keys
+        self._line = Line(redis, health or Health(), "messages")
+
+    @property
+    def health(self) -> Health:
+        return self._line.health
+
+    @property
+    def down(self) -> bool:
+        """Whether the last send failed."""
+        return self._line.down
+
+    async def opened(self, within_s: float) -> None:
+        """Returns when it is worth while to send again, or after within_s seconds."""
+        await self._line.opened(within_s)
+
+    def close(self) -> None:
+        """Let go of the connection, which is the owner's to close."""
+        self._line.close()
 
     async def report(self, messages: Sequence[Report]) -> None:
         """To the leader. Raises StreamDown."""
@@ -85,13 +83,15 @@ class Producer:
             entries.append((self._keys.news, news, NEWS_LENGTH))
         if not entries and (read is None or not read.ids):
             return
-        try:
-            pipe = self._redis.pipeline(transaction=False)
-            for key, messages, length in entries:
-                pipe.xadd(key, {FIELD: encode(messages)}, maxlen=length, approximate=True)
-            if read is not None and read.ids:
-                pipe.xack(read.key, read.group, *read.ids)
-                pipe.xdel(read.key, *read.ids)
-            await heeding(cast("Awaitable[Any]", pipe.execute()))
-        except (RedisError, OSError, TimeoutError) as error:
-            raise StreamDown(f"Redis does not take messages: {error or type(error).__name__}") from error
+        await self._line.ask(lambda: self._execute(entries, read))
+
+    async def _execute(self, entries: Sequence[tuple[str, Sequence[Message], int]], read: Receipt | None) -> None:
+        pipe = self._redis.pipeline(transaction=False)
+        for key, messages, length in entries:
+            pipe.xadd(key, {FIELD: encode(messages)}, maxlen=length, approximate=True)
+            if self._keys.is_node(key):
+                pipe.expire(key, NODE_TTL_S)
+        if read is not None and read.ids:
+            pipe.xack(read.key, read.group, *read.ids)
+            pipe.xdel(read.key, *read.ids)
+        await cast("Awaitable[Any]", pipe.execute())

@@ -71,8 +71,14 @@ class Heard(Message, frozen=True, tag="heard"):
     draining: bool = False
 
 
-Command = Launch | Stop | Forget | Introduce | Heard
-CommandOut = LaunchRaw | Stop | Forget | Introduce | Heard
+class Tell(Message, frozen=True, tag="tell"):
+    """Say again where these are: what was said of them may have been lost."""
+
+    attempt_ids: tuple[AttemptId, ...]
+
+
+Command = Launch | Stop | Forget | Introduce | Heard | Tell
+CommandOut = LaunchRaw | Stop | Forget | Introduce | Heard | Tell
 
 
 class Hello(Message, frozen=True, tag="hello"):
@@ -95,6 +101,11 @@ class Beat(Message, frozen=True, tag="beat"):
 
     node_id: NodeId
     attempts: tuple[AttemptId, ...] = ()
+    #: those of them that have ended
+    ended: tuple[AttemptId, ...] = ()
+    #: when it was made, in seconds of the node's clock since this boot: of two beats the later one counts
+    boot: str = ""
+    at: float = 0.0
 
 
 class Bye(Message, frozen=True, tag="bye"):

@@ -5,7 +5,7 @@ given back before its end is reported, so that what the leader frees is free.
 """
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +51,8 @@ class Agent:
         self._closed: dict[AttemptId, None] = {}
         #: takes no more, for it is about to end; and whether the leader has said that it knows
         self.leaving = self.released = False
+        #: when a leader last said that it hears this node
+        self.heard_at = clock.now()
 
     def node(self) -> Node:
         """This node as its own admission sees it."""
@@ -77,7 +79,9 @@ class Agent:
 
     def beat(self) -> wire.Beat:
         """What this node holds: running, or ended and not yet known to the ledger."""
-        return wire.Beat(self.me.id, tuple(self.bench.journal.entries))
+        entries = self.bench.journal.entries
+        ended = tuple(attempt_id for attempt_id, entry in entries.items() if entry.ended is not None)
+        return wire.Beat(self.me.id, tuple(entries), ended, clock.boot_id()[:8], clock.now())
 
     def obey(self, commands: Sequence[wire.Command]) -> None:
         """Take up commands, launches first: a stop in the same batch finds what it stops."""
@@ -103,7 +107,10 @@ class Agent:
                 case wire.Introduce():
                     self.bench.reporter.say(self.hello())
                 case wire.Heard():
+                    self.heard_at = clock.now()
                     self.released = self.released or command.draining
+                case wire.Tell():
+                    self._tell(command.attempt_ids)
                 case wire.Launch():
                     pass
 
@@ -159,6 +166,15 @@ class Agent:
         self._close(command.attempt_id)
         never = Ended(clock.now(), command.cause, None, f"{command.message}; it never started")
         self.bench.reporter.ended(command.attempt_id, never)
+
+    def _tell(self, attempt_ids: Iterable[AttemptId]) -> None:
+        """Say again where these are; of what is not held here the next beat tells."""
+        for attempt_id in attempt_ids:
+            entry, run = self.bench.journal.entries.get(attempt_id), self.runs.get(attempt_id)
+            if entry is not None and entry.ended is not None:
+                self.bench.reporter.ended(attempt_id, entry.ended)
+            elif run is not None:
+                run.tell()
 
     def _forget(self, command: wire.Forget) -> None:
         """The ledger has no more interest in these. One that still runs was superseded: it is ended first."""

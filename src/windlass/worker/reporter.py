@@ -6,8 +6,7 @@ message, and the ledger writes once instead of twice.
 
 import asyncio
 from collections.abc import Callable
-
-import structlog
+from dataclasses import dataclass, field
 
 from windlass.core.ids import AttemptId, NodeId
 from windlass.core.states import Cause
@@ -15,8 +14,6 @@ from windlass.stream import wire
 from windlass.stream.produce import Producer, Receipt, StreamDown
 from windlass.worker import clock
 from windlass.worker.journal import Ended
-
-log = structlog.get_logger("worker")
 
 LAZY_S = 0.05
 #: While more than this many attempts live, an end waits for others, GATHER_S for each that lives:
@@ -27,24 +24,63 @@ GATHER_MOST_S = 0.004
 RETRY_S = 0.5
 
 
+@dataclass(slots=True)
+class Waiting:
+    """Reports that are to be sent, with moments; they become messages, with ages, when they go."""
+
+    begun: dict[AttemptId, float | None] = field(default_factory=lambda: dict[AttemptId, float | None]())
+    others: list[wire.Report] = field(default_factory=lambda: list[wire.Report]())
+    ends: dict[AttemptId, Ended] = field(default_factory=lambda: dict[AttemptId, Ended]())
+
+    def messages(self, node_id: NodeId, now: float) -> list[wire.Report]:
+        """As they are told at this moment."""
+        told: list[wire.Report] = [*self.others]
+        for attempt_id, at in self.begun.items():
+            told.append(
+                wire.Prepared(node_id, attempt_id) if at is None else wire.Started(node_id, attempt_id, now - at)
+            )
+        return told + [exited(node_id, attempt_id, ended, now) for attempt_id, ended in self.ends.items()]
+
+    def before(self, later: "Waiting") -> "Waiting":
+        """These, then those. Old beats say nothing, and an end says when it began."""
+        begun = {a: at for a, at in self.begun.items() if a not in later.ends} | later.begun
+        others = [m for m in self.others if not isinstance(m, wire.Beat)] + later.others
+        return Waiting(begun, others, self.ends | later.ends)
+
+    def without(self, told: "Waiting") -> "Waiting":
+        """These less what was told meanwhile."""
+        others = {id(message) for message in told.others}
+        return Waiting(
+            {a: at for a, at in self.begun.items() if a not in told.begun or told.begun[a] != at},
+            [message for message in self.others if id(message) not in others],
+            {a: ended for a, ended in self.ends.items() if told.ends.get(a) is not ended},
+        )
+
+
 class Reporter:
-    """One per agent; `run` sends until cancelled."""
+    """One per agent; `run` sends until cancelled. `contact` is told when Redis has taken a beat: the moment before it
+    was sent.
+
+    What Redis does not take waits here, and the exchange may deliver it instead."""
 
     def __init__(self, producer: Producer, node_id: NodeId, contact: Callable[[float], None] = lambda at: None) -> None:
-        """`contact` is told when Redis has taken a beat: the moment before it was sent."""
         self._producer, self._node, self._contact = producer, node_id, contact
-        self._begun: dict[AttemptId, float | None] = {}  # None: prepared only
-        self._others: list[wire.Report] = []
+        self._waiting, self._copies = Waiting(), Waiting()
         self._receipts: list[Receipt] = []
-        self._ends: dict[AttemptId, Ended] = {}
         self._some = asyncio.Event()
         self._urgent = asyncio.Event()
         self.sent_at: dict[AttemptId, float] = {}
         self.live = 0  # attempts on this node, as the agent counts them
+        self._copy = False
+
+    @property
+    def down(self) -> bool:
+        """Whether Redis did not take the last message."""
+        return self._producer.down
 
     def say(self, report: wire.Report) -> None:
         """Send this at once."""
-        self._others.append(report)
+        self._waiting.others.append(report)
         self._ring(urgent=True)
 
     def receipt(self, receipt: Receipt) -> None:
@@ -53,17 +89,17 @@ class Reporter:
         self._ring(urgent=False)
 
     def prepared(self, attempt_id: AttemptId) -> None:
-        self._begun[attempt_id] = None
+        self._waiting.begun[attempt_id] = None
         self._ring(urgent=False)
 
     def started(self, attempt_id: AttemptId, at: float) -> None:
-        self._begun[attempt_id] = at
+        self._waiting.begun[attempt_id] = at
         self._ring(urgent=False)
 
     def ended(self, attempt_id: AttemptId, ended: Ended) -> None:
         """Its end, which says when it started, too."""
-        self._begun.pop(attempt_id, None)
-        self._ends[attempt_id] = ended
+        self._waiting.begun.pop(attempt_id, None)
+        self._waiting.ends[attempt_id] = ended
         self._ring(urgent=True)
 
     def _ring(self, *, urgent: bool) -> None:
@@ -89,32 +125,40 @@ class Reporter:
         """Send all that waits."""
         self._some.clear()
         self._urgent.clear()
-        begun, others, ends = self._begun, self._others, self._ends
-        self._begun, self._others, self._ends = {}, [], {}
-        now = clock.now()
-        messages: list[wire.Report] = [*others]
-        for attempt_id, at in begun.items():
-            messages.append(
-                wire.Prepared(self._node, attempt_id) if at is None else wire.Started(self._node, attempt_id, now - at)
-            )
-        messages += [exited(self._node, attempt_id, ended, now) for attempt_id, ended in ends.items()]
+        batch, self._waiting = self._waiting, Waiting()
         receipts, self._receipts = self._receipts, []
+        now = clock.now()
+        messages = batch.messages(self._node, now)
         if not messages and not receipts:
             return
         try:
             await self._producer.send(reports=messages, read=_joined(receipts))
-        except StreamDown as error:
-            log.warning("report_waits", error=str(error), waiting=len(messages))
-            self._begun = begun | self._begun
-            self._others = [m for m in others if not isinstance(m, wire.Beat)] + self._others
-            self._ends = ends | self._ends
+        except StreamDown:
+            self._waiting = batch.before(self._waiting)
             self._receipts = receipts + self._receipts
-            await asyncio.sleep(RETRY_S)
+            await self._producer.opened(RETRY_S)
             self._ring(urgent=True)
-        else:
-            self.sent_at.update(dict.fromkeys(ends, now))
-            if any(isinstance(message, wire.Beat) for message in others):
-                self._contact(now)
+            return
+        self.sent_at.update(dict.fromkeys(batch.ends, now))
+        if any(isinstance(message, wire.Beat) for message in batch.others):
+            self._contact(now)
+        if self._copy:
+            self._copies = self._copies.before(batch)
+
+    def copying(self, on: bool) -> None:
+        """Keep a copy for the exchange of what Redis takes from now on, or no longer."""
+        self._copy = on
+        if not on:
+            self._copies = Waiting()
+
+    def offered(self) -> Waiting:
+        """What the exchange should deliver."""
+        return self._copies.before(self._waiting if self._producer.down else Waiting())
+
+    def delivered(self, batch: Waiting) -> None:
+        """The exchange has delivered these."""
+        self.sent_at.update(dict.fromkeys(batch.ends, clock.now()))
+        self._copies, self._waiting = self._copies.without(batch), self._waiting.without(batch)
 
 
 def _joined(receipts: list[Receipt]) -> Receipt | None:

@@ -77,6 +77,13 @@ class Run:
         self._bench.reporter.started(self.ticket.attempt_id, self._started_at)
         await self._finish(await self._see_through(resume=True))
 
+    def tell(self) -> None:
+        """Report again how far it has come."""
+        if self._started_at is None:
+            self._bench.reporter.prepared(self.ticket.attempt_id)
+        else:
+            self._bench.reporter.started(self.ticket.attempt_id, self._started_at)
+
     def stop(self, cause: Cause, message: str) -> None:
         """End it, for this cause. The first cause counts; asking again asks the driver again."""
         if self._gone:

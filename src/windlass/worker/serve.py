@@ -23,11 +23,13 @@ from windlass.settings import Worker as WorkerSettings
 from windlass.stream import wire
 from windlass.stream.consume import GroupReader
 from windlass.stream.keys import WORKER_GROUP, Keys
-from windlass.stream.produce import Producer, StreamDown
+from windlass.stream.outage import Health, StreamDown
+from windlass.stream.produce import Producer
 from windlass.stream.produce import connect as connect_stream
 from windlass.worker import clock
 from windlass.worker.adopt import adopt
 from windlass.worker.agent import Agent, Identity
+from windlass.worker.exchange import Exchange
 from windlass.worker.farewell import farewell, hangup
 from windlass.worker.journal import Journal
 from windlass.worker.lease import Lease
@@ -38,7 +40,6 @@ from windlass.worker.runner import Bench
 log = structlog.get_logger("worker")
 
 READ_S = 2.0
-RETRY_S = 0.5
 FACTS_S = 5.0
 
 
@@ -66,13 +67,18 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         http = await stack.enter_async_context(httpx2.AsyncClient(base_url=settings.api.url, timeout=30.0))
         journal = Journal(mine.data / "journal.jsonl")
         stack.callback(journal.close)
-        reporter = Reporter(Producer(writing, keys), me.id, lease.contact)
+        health = Health()
+        producer = Producer(writing, keys, health)
+        reporter = Reporter(producer, me.id, lease.contact)
         bench = Bench(journal, reporter, Shipper(http, mine.log_cap_bytes), mine.data / "attempts", lease)
         agent = Agent(me, bench, drivers)
-        reader = GroupReader(reading, keys.node(me.id), WORKER_GROUP, wire.commands())
+        reader = GroupReader(reading, keys.node(me.id), WORKER_GROUP, wire.commands(), health)
+        stack.callback(producer.close)
+        stack.callback(reader.close)
+        exchange = Exchange(agent, http, lambda: reader.down, mine.heartbeat_s, lease.contact)
         await keeper.hold()
         with hangup(stop) as leave:
-            await _run(agent, reader, bench, mine, stop, leave)
+            await _run(agent, reader, exchange, mine, stop, leave)
         for driver in drivers.values():
             await driver.close()
 
@@ -80,11 +86,12 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
 async def _run(
     agent: Agent,
     reader: GroupReader[wire.Command],
-    bench: Bench,
+    exchange: Exchange,
     mine: WorkerSettings,
     stop: asyncio.Event,
     leave: asyncio.Event,
 ) -> None:
+    bench = agent.bench
     async with asyncio.TaskGroup() as group:
         await _look(agent)
         bench.reporter.say(agent.hello())
@@ -93,6 +100,7 @@ async def _run(
         loops = [
             group.create_task(bench.reporter.run()),
             group.create_task(bench.shipper.run()),
+            group.create_task(exchange.run()),
             group.create_task(_beat(agent, mine.heartbeat_s)),
             group.create_task(_watch_drivers(agent)),
         ]
@@ -192,9 +200,8 @@ async def _obey(agent: Agent, reader: GroupReader[wire.Command], bench: Bench) -
             if commands:
                 agent.obey(commands)
                 bench.reporter.receipt(reader.receipt())
-        except StreamDown as error:
-            log.warning("commands_wait", error=str(error))
-            await asyncio.sleep(RETRY_S)
+        except StreamDown:
+            pass  # told by its line, which also makes the next read wait; the exchange stands in
 
 
 async def _beat(agent: Agent, every_s: float) -> None:

@@ -16,8 +16,11 @@ CREATE TABLE schedulers (
 CREATE TABLE inbox (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     body       bytea NOT NULL,
+    -- how often a leader has taken it up: one that never gets done with it is parked
+    taken      integer NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL DEFAULT now()
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX inbox_by_age ON inbox (created_at);
 
 -- Draining: cordoned, and from drain_until on what still runs there is stopped and placed elsewhere (null: never).
 ALTER TABLE nodes

@@ -1,0 +1,98 @@
+"""Inventory: what a node says it holds, held against what the ledger says it has; whatever differs is put right.
+
+| node | ledger | then |
+|---|---|---|
+| holds it not | placed, or stopping | the order was lost: send it again |
+| holds it not | preparing, or running | it is gone without a word: lost |
+| holds it, ended | live | the report was lost: have it told again |
+| holds it | placed, or preparing, for long | the same: it may run already |
+| holds it | over, elsewhere, or unknown | have the node end and forget it |
+
+What may just be on its way is given time: an order GRACE_S seconds, anything else until the next beat.
+"""
+
+from dataclasses import dataclass, field
+
+from windlass import metrics
+from windlass.core import events
+from windlass.core.ids import AttemptId, NodeId
+from windlass.core.states import AttemptState, Cause
+from windlass.repairs import repaired
+from windlass.scheduler.desk import Desk
+from windlass.scheduler.ingest import Fact, advance
+from windlass.store import tasks
+from windlass.stream import orders, wire
+
+
+@dataclass(slots=True)
+class Seen:
+    """What looked odd in a node's last beat; what still does in the next one is repaired."""
+
+    boot: str = ""
+    at: float = 0.0
+    strangers: set[AttemptId] = field(default_factory=lambda: set[AttemptId]())
+    ended: set[AttemptId] = field(default_factory=lambda: set[AttemptId]())
+
+
+@dataclass(slots=True)
+class Inventory:
+    """The comparison's memory, by node."""
+
+    seen: dict[NodeId, Seen] = field(default_factory=lambda: dict[NodeId, Seen]())
+
+    def outdated(self, beat: wire.Beat) -> bool:
+        """Whether a later beat of this node was heard: by the stream one may come late, by the exchange sooner."""
+        last = self.seen.get(beat.node_id)
+        return last is not None and bool(beat.boot) and beat.boot == last.boot and beat.at <= last.at
+
+    async def compare(self, desk: Desk, beat: wire.Beat) -> None:
+        """Hold a node's beat, the newest there is, against the ledger, and repair."""
+        picture = desk.picture
+        held, ours = set(beat.attempts), picture.by_node[beat.node_id]
+        last = self.seen.get(beat.node_id, Seen())
+        now = Seen(beat.boot, beat.at, held - ours, ours & set(beat.ended))
+        self.seen[beat.node_id] = now
+        await self._missing(desk, beat.node_id, ours - held)
+        self._unreported(desk, beat.node_id, ours & held, now.ended & last.ended)
+        again = now.strangers & last.strangers
+        if again:
+            await self._disown(desk, beat.node_id, again)
+
+    async def _missing(self, desk: Desk, node_id: NodeId, missing: set[AttemptId]) -> None:
+        now = desk.picture.now()
+        lost: list[Fact] = []
+        sent: list[wire.CommandOut] = []
+        for attempt_id in missing:
+            live = desk.picture.live[attempt_id]
+            attempt = live.attempt
+            if attempt is None or now - max(attempt.placed_at, attempt.stop_sent_at or 0) < orders.GRACE_S:
+                continue
+            if attempt.state in (AttemptState.PREPARING, AttemptState.RUNNING):
+                gone = events.Exited(now, Cause.NODE_LOST, None, "its node no longer knows it")
+                lost.append((attempt_id, gone, None))
+            elif (order := orders.order_again(live.task, attempt, live.spec_text, now)) is not None:
+                sent.append(order)
+        desk.commands[node_id].extend(sent)
+        repaired(metrics.MISSING_LAUNCH, len(sent), node_id=node_id)
+        await advance(desk, lost)
+
+    def _unreported(self, desk: Desk, node_id: NodeId, held: set[AttemptId], ended: set[AttemptId]) -> None:
+        now, live = desk.picture.now(), desk.picture.live
+        begun = {a for a in held - ended if (one := live[a].attempt) is not None and orders.untold(one, now)}
+        if ended or begun:
+            desk.commands[node_id].append(wire.Tell(tuple(ended | begun)))
+        repaired(metrics.UNREPORTED_END, len(ended), node_id=node_id)
+
+    async def _disown(self, desk: Desk, node_id: NodeId, strangers: set[AttemptId]) -> None:
+        """Attempts a node has held for two beats and the picture does not: over, superseded or unknown."""
+        found = await tasks.by_attempt(desk.conn, list(strangers))
+        over: list[AttemptId] = []
+        for attempt_id in strangers:
+            one = found.get(attempt_id)
+            if one is None or one.attempt is None or one.attempt.state.terminal or one.attempt.node_id != node_id:
+                over.append(attempt_id)
+            else:
+                desk.picture.refresh(one)
+        if over:
+            desk.forget(node_id, over)
+        repaired(metrics.UNKNOWN_ATTEMPT, len(over), node_id=node_id)
