@@ -37,7 +37,7 @@ async def test_one_leads_and_others_stand_by(api: Api) -> None:
 async def test_who_fell_silent_is_no_standby_and_is_forgotten_in_time(api: Api) -> None:
     for name in "ab":
         await _stands(api, name)
-    await api.ledger.one("UPDATE schedulers SET seen_at = now() - interval '11 s' WHERE id = 'a' RETURNING 1")
+    await api.ledger.one("UPDATE schedulers SET seen_at = now() - interval '6 s' WHERE id = 'a' RETURNING 1")
     standbys = (await api.http.get("/v1/cluster")).json()["standbys"]
     assert [one["id"] for one in standbys] == ["b"]
     await api.ledger.one("UPDATE schedulers SET seen_at = now() - interval '61 min' WHERE id = 'a' RETURNING 1")

@@ -35,8 +35,8 @@ memory = "24Gi"
 volumes_allowed = ["/srv/data"]
 ```
 
-`windlass up` itself sets the addresses of its servers, its worker's folder, that its worker stops its jobs at the end,
-and that it allows processes (with `--no-process`: does not). The commands for jobs read `WINDLASS_URL` and
+`windlass up` itself sets the addresses of its servers, its workers' folders, that its workers stop their jobs at the
+end, and that it allows processes (with `--no-process`: does not). The commands for jobs read `WINDLASS_URL` and
 `WINDLASS_TOKEN`, and nothing of this page: see [where they connect](cli.md#where-it-connects).
 """
 

@@ -239,3 +239,45 @@ async def test_a_second_up_on_the_folder_is_refused_and_the_first_goes_on(data: 
     assert await asyncio.to_thread(get, first.port, "/readyz")
     first.process.send_signal(signal.SIGINT)
     assert await first.ended() == 0
+
+
+def cluster_of(up: Up) -> dict[str, Any]:
+    return up._request("GET", "/v1/cluster")  # pyright: ignore
+
+
+async def test_a_small_cluster_on_one_machine(data: Path, started: list[Up]) -> None:
+    """Three schedulers, three workers: kill -9 of the leader and of a worker, and all are back."""
+    started.append(up := Up(data, "--schedulers", "3", "--workers", "3", "--memory", "1Gi"))
+    await up.ready()
+    assert "node-1, node-2, node-3, each: " in up.said()
+    assert "one of 3 schedulers" in up.said()
+    nodes = up._request("GET", "/v1/nodes")["nodes"]  # pyright: ignore
+    assert [(node["name"], node["capacity"]["memory"]) for node in nodes] == [(f"node-{n}", 2**30) for n in (1, 2, 3)]
+    cores = len(os.sched_getaffinity(0))
+    assert {node["capacity"]["cpu"] for node in nodes} == {max(cores * 1000 // 3, 1000) / 1000}
+    await wait_until(lambda: len(cluster_of(up)["standbys"]) == 2, "two stand by")
+    first = cluster_of(up)["leader"]
+    worker = min(up.pids("windlass worker"))
+    os.kill(first["pid"], signal.SIGKILL)
+    os.kill(worker, signal.SIGKILL)
+
+    def whole() -> bool:
+        """All have a process, and the schedulers agree on who leads."""
+        found = cluster_of(up)
+        lives = {one["pid"] for one in (found["leader"], *found["standbys"]) if one}
+        return found["leader"] is not None and len(lives & set(up.pids("windlass scheduler"))) == 3
+
+    await wait_until(whole, "one leads, two stand by", 20)
+    await wait_until(lambda: len(set(up.pids("windlass worker")) - {worker}) == 3, "three workers", 20)
+    assert cluster_of(up)["leader"]["term"] == first["term"] + 1
+    command = [sys.executable, "-m", "windlass", "--url", f"http://127.0.0.1:{up.port}", "status", "-o", "name"]
+    await wait_until(lambda: len(cluster_of(up)["standbys"]) == 2, "the row of the dead one is too old", 15)
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert shown.stdout.split()[0] == cluster_of(up)["leader"]["id"]
+    assert len(shown.stdout.split()) == 3
+    job = up.submit({"command": ["true"], "driver": "process"})
+    await wait_until(lambda: up.attempt_states(job) == ["succeeded"], "a job runs")
+    begin = time.monotonic()
+    up.process.send_signal(signal.SIGTERM)
+    assert await up.ended() == 0
+    assert time.monotonic() - begin < 10

@@ -161,7 +161,7 @@ class JobCounts(Model):
 
 class Cluster(Model):
     leader: Leader | None = Field(description="The scheduler that leads; null while none does.")
-    standbys: list[Standby] = Field(description="The other schedulers heard within the last ten seconds.")
+    standbys: list[Standby] = Field(description="The other schedulers heard within the last five seconds.")
     nodes: dict[NodeState, int] = Field(examples=[{"ready": 3, "suspect": 0, "lost": 0}])
     jobs: JobCounts
     redis_degraded: bool = Field(description="Redis does not serve the leader: work goes on, by polls.")

@@ -2,18 +2,17 @@
 
 1. take the data folder and see that the port is free;
 2. start PostgreSQL and Valkey, bring the schema up to date;
-3. start the API, a scheduler and a worker as processes of their own, and wait until a job could run;
+3. start the API, schedulers and workers as processes of their own, and wait until a job could run;
 4. say where things are, and bring back what dies;
-5. on Ctrl-C or SIGTERM end the worker with its jobs, the scheduler, the API, the servers. A second one kills.
+5. on Ctrl-C or SIGTERM end the workers with their jobs, the schedulers, the API, the servers. A second one kills.
 """
 
 import asyncio
 import contextlib
 import http.client
-import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +21,7 @@ import msgspec
 import typer
 
 from windlass import __version__
+from windlass.cli.fleet import HOST, Addresses, Fleet, roles
 from windlass.cli.supervisor import Role, Unit, keep, show_errors, stop_in_order
 from windlass.client.models import Node, NodeList
 from windlass.core.quantity import show_cpu, show_size
@@ -31,17 +31,20 @@ from windlass.embedded.postgres import Postgres
 from windlass.embedded.valkey import Valkey
 from windlass.errors import SettingsError, WindlassError
 from windlass.settings import Settings, default_data
-from windlass.sources import load, variable
+from windlass.sources import load
 
-HOST = "127.0.0.1"
 _READY_S = 30.0
-#: Together with the servers' own times below the ten seconds a stop may take.
-_WORKER_STOP_S, _ROLE_STOP_S = 5.5, 1.0
 
 Data = Annotated[Path | None, typer.Option(help="Folder everything is kept in.", show_default="the user's data folder")]
 Port = Annotated[int | None, typer.Option(help="Port of the API; 0 takes any free one.", show_default="8000")]
-Cpu = Annotated[str | None, typer.Option(help="Cores to give away, such as 2 or 500m.", show_default="all")]
-Memory = Annotated[str | None, typer.Option(help="Memory to give away, such as 4Gi.", show_default="all")]
+Cpu = Annotated[
+    str | None, typer.Option(help="Cores each worker gives away, such as 2 or 500m.", show_default="all, shared evenly")
+]
+Memory = Annotated[
+    str | None, typer.Option(help="Memory each worker gives away, such as 4Gi.", show_default="all, shared evenly")
+]
+Schedulers = Annotated[int, typer.Option(min=1, max=99, help="How many schedulers; one leads, the others stand by.")]
+Workers = Annotated[int, typer.Option(min=1, max=99, help="How many workers, as nodes node-1, node-2 and so on.")]
 NoProcess = Annotated[bool, typer.Option("--no-process", help="Run no jobs as plain processes, only in containers.")]
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file with settings; else WINDLASS_CONFIG.")]
 
@@ -52,25 +55,29 @@ def up(
     cpu: Cpu = None,
     memory: Memory = None,
     no_process: NoProcess = False,
+    schedulers: Schedulers = 1,
+    workers: Workers = 1,
     config: Config = None,
 ) -> None:
-    """Start everything on this machine: PostgreSQL, Valkey, API, scheduler and worker. Ctrl-C stops it all."""
+    """Start everything on this machine: PostgreSQL, Valkey, API, schedulers and workers. Ctrl-C stops it all."""
     from windlass import service
 
     settings = load(config, {"api.port": port, "worker.cpu": cpu, "worker.memory": memory})
-    cluster = Cluster(settings, data or default_data(), config, processes=not no_process)
+    each = (cpu is not None, memory is not None)
+    fleet = Fleet.of(settings, schedulers, workers, each=each, processes=not no_process)
+    cluster = Cluster(settings, fleet, data or default_data(), config)
     service.run(cluster.run, forced=cluster.kill)
 
 
 class Cluster:
     """All of it. `run` is its life from the first server to the last."""
 
-    def __init__(self, settings: Settings, data: Path, config: Path | None, *, processes: bool) -> None:
+    def __init__(self, settings: Settings, fleet: Fleet, data: Path, config: Path | None) -> None:
         self._settings = settings
+        self._fleet = fleet
         self._data = data
         self._config = config
-        self._processes = processes
-        self._roles: list[Role] = []
+        self._groups: list[list[Role]] = []
         self._servers: list[Unit] = []
         self._started = time.monotonic()
 
@@ -91,6 +98,10 @@ class Cluster:
                 finally:
                     await self._stop()
 
+    @property
+    def _roles(self) -> list[Role]:
+        return [role for group in self._groups for role in group]
+
     def kill(self) -> None:
         """End every process at once. Jobs that run are taken over at the next start."""
         for unit in (*self._roles, *self._servers):
@@ -104,73 +115,48 @@ class Cluster:
 
         await migrate(database_url)
         started_at = datetime.now(UTC)
-        self._roles = self._specs(folder, port, database_url, redis_url)
+        addresses = Addresses(database_url, redis_url, port)
+        self._groups = roles(self._fleet, self._settings, self._config, folder, addresses)
         for role in self._roles:
             await role.start()
         async with asyncio.TaskGroup() as group:
             for unit in (*self._roles, *self._servers):
                 group.create_task(keep(unit, say))
             group.create_task(show_errors(self._roles, say))
-            node = await self._ready(port, started_at)
-            self._welcome(folder, port, node)
+            nodes = await self._ready(port, started_at)
+            self._welcome(folder, port, nodes)
 
-    def _specs(self, folder: DataFolder, port: int, database_url: str, redis_url: str) -> list[Role]:
-        """The roles to run; more schedulers or workers would be more entries."""
-        api_url = f"http://{HOST}:{port}"
-        worker = self._settings.worker
-        drivers = [driver for driver in worker.drivers if driver != "process"]
-        shared = {"redis.url": redis_url, "log.format": "json"}
-        ledger = shared | {"database.url": database_url}
-        jobs = {
-            "api.url": api_url,
-            "worker.data": str(folder.private("worker")),
-            "worker.cpu": str(worker.cpu),
-            "worker.memory": str(worker.memory),
-            "worker.drivers": ",".join([*drivers, "process"] if self._processes else drivers),
-            "worker.allow_process": str(self._processes).lower(),
-            "worker.on_exit": "stop",
-            "worker.stop_within_s": str(_WORKER_STOP_S - 0.5),
-        }
-        specs: list[tuple[str, Mapping[str, str], float]] = [
-            ("api", ledger | {"api.host": HOST, "api.port": str(port), "api.url": api_url}, _ROLE_STOP_S),
-            ("scheduler", ledger, _ROLE_STOP_S),
-            ("worker", shared | jobs, _WORKER_STOP_S),
-        ]
-        return [Role(role, role, self._env(own), folder.log(role), patience) for role, own, patience in specs]
-
-    def _env(self, own: Mapping[str, str]) -> dict[str, str]:
-        """This process's variables under the role's own; the ledger's address only where the role was given it."""
-        env = {name: value for name, value in os.environ.items() if name != variable("database.url")}
-        if self._config is not None:
-            env["WINDLASS_CONFIG"] = str(self._config.absolute())
-        return env | {variable(key): value for key, value in own.items()}
-
-    async def _ready(self, port: int, since: datetime) -> Node:
-        """The node, once the API is ready and a worker has said so after `since`."""
+    async def _ready(self, port: int, since: datetime) -> list[Node]:
+        """The nodes, once the API is ready and every worker has said after `since` that it is."""
         deadline = time.monotonic() + _READY_S
         while time.monotonic() < deadline:
             if await asyncio.to_thread(get, port, "/readyz"):
                 answer = await asyncio.to_thread(get, port, "/v1/nodes")
-                for node in msgspec.json.decode(answer, type=NodeList).nodes if answer else []:
-                    if node.state == "ready" and node.heartbeat_at and node.heartbeat_at >= since:
-                        return node
+                known = msgspec.json.decode(answer, type=NodeList).nodes if answer else []
+                fresh = [node for node in known if node.heartbeat_at and node.heartbeat_at >= since]
+                ready = [node for node in fresh if node.state == "ready"]
+                if len(ready) >= self._fleet.workers:
+                    return ready
             await asyncio.sleep(0.03)
         words = "\n".join(f"-- {role.log}\n{last_words(role.log, 5)}" for role in self._roles)
         raise WindlassError(f"not ready after {_READY_S:g} s; the last words of each role:\n{words}")
 
-    def _welcome(self, folder: DataFolder, port: int, node: Node) -> None:
-        url, worker = f"http://{HOST}:{port}", self._settings.worker
+    def _welcome(self, folder: DataFolder, port: int, nodes: Sequence[Node]) -> None:
+        url, fleet = f"http://{HOST}:{port}", self._fleet
+        names = nodes[0].name if len(nodes) == 1 else f"{', '.join(node.name for node in nodes)}, each"
         lines = [
             f"Windlass {__version__} is ready after {time.monotonic() - self._started:.1f} s.",
             f"  API    {url}   docs: {url}/docs",
-            f"  node   {node.name}: {show_cpu(worker.cpu)} cores, {show_size(worker.memory)}; {offers(node)}",
+            f"  node   {names}: {show_cpu(fleet.cpu)} cores, {show_size(fleet.memory)}; {offers(nodes[0])}",
             f"  data   {folder.path}   logs: {folder.path / 'log'}",
             "  Ctrl-C stops everything.",
         ]
+        if fleet.schedulers > 1:
+            lines.insert(2, f"  leads  one of {fleet.schedulers} schedulers; `windlass status` shows which")
         print("\n".join(lines), flush=True)
 
     async def _stop(self) -> None:
-        last_first: Sequence[Sequence[Unit]] = [*([role] for role in reversed(self._roles)), self._servers]
+        last_first: Sequence[Sequence[Unit]] = [*reversed(self._groups), self._servers]
         await stop_in_order(last_first)
 
 

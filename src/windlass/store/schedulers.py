@@ -20,7 +20,7 @@ GONE = "DELETE FROM schedulers WHERE id = %(id)s"
 LIVING = """
 SELECT s.id, s.host, s.pid, s.version, s.started_at, s.seen_at, s.redis_degraded_since, l.term, l.since
 FROM schedulers s LEFT JOIN leases l ON l.name = 'leader' AND l.holder = s.id AND l.expires_at > now()
-WHERE s.seen_at > now() - interval '10 seconds' OR l.term IS NOT NULL
+WHERE s.seen_at > now() - interval '5 seconds' OR l.term IS NOT NULL
 ORDER BY l.term NULLS LAST, s.started_at, s.id
 """
 NODES = "SELECT state, count(*) FROM nodes GROUP BY state"
