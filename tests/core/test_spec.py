@@ -112,6 +112,8 @@ BAD: list[tuple[str, Any, str]] = [
     ("network", "host", "one of bridge, none"),
     ("exclusive", "yes", "true or false"),
     ("ttl_after_finished", "x", 'such as "90s"'),
+    ("not_before", "tomorrow", "RFC 3339"),
+    ("start_delay", 0, "more than 0"),
 ]
 DEEP: list[tuple[dict[str, Any], str, str]] = [
     ({"env": {"1A": "x"}}, "env.1A", "starts with a letter"),
@@ -275,3 +277,38 @@ def again(spec: JobSpec) -> None:
     assert parse_spec(msgspec.json.decode(canonical)) == spec
     assert msgspec.json.decode(canonical, type=JobSpec) == spec
     assert msgspec.json.encode(parse_spec(json.loads(canonical))) == canonical
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("2026-12-01T06:00:00Z", "2026-12-01T06:00:00Z"),
+        ("2026-12-01t08:00:00+02:00", "2026-12-01T06:00:00Z"),
+        ("2026-12-01T06:00:00.25-00:30", "2026-12-01T06:30:00.250000Z"),
+    ],
+)
+def test_a_scheduled_start_is_kept_in_utc(given: str, kept: str):
+    spec = parse_spec({"image": "x", "not_before": given})
+    assert isinstance(spec, JobSpec)
+    assert spec.not_before == kept
+    again = parse_spec({"image": "x", "not_before": kept})
+    assert isinstance(again, JobSpec)
+    assert again.not_before == kept
+
+
+@pytest.mark.parametrize(
+    "given", ["2026-12-01", "2026-12-01T06:00:00", "tomorrow", 5, "2026-13-01T06:00:00Z", "0001-01-01T00:00:00Z"]
+)
+def test_a_start_without_an_offset_is_none(given: object):
+    errors = parse_spec({"image": "x", "not_before": given})
+    assert isinstance(errors, list)
+    assert errors[0].field == "not_before"
+
+
+def test_one_start_only_and_before_the_deadline():
+    both = parse_spec({"image": "x", "not_before": "2026-12-01T06:00:00Z", "start_delay": "10m"})
+    assert isinstance(both, list)
+    assert [e.field for e in both] == ["start_delay"]
+    late = parse_spec({"image": "x", "start_delay": "10m", "job_deadline": "5m"})
+    assert isinstance(late, list)
+    assert [e.field for e in late] == ["job_deadline"]

@@ -168,8 +168,8 @@ LISTS: list[tuple[Filter, str | None]] = [
 IDS = [f"{n:08}" for n in range(19_000, 19_050)]
 HOT: list[tuple[str, str, dict[str, Any]]] = [
     ("heads", tasks.HEADS, {"shapes": [1, 2], "limits": [64, 64]}),
-    ("due", tasks.DUE, {"limit": 50}),
-    ("next due", tasks.NEXT_DUE, {}),
+    ("due", tasks.DUE, {"limit": 50, "now": 1e9}),
+    ("next due", tasks.NEXT_DUE, {"now": 1e9}),
     ("by id", tasks.BY_ID, {"ids": [f"tsk_{n}" for n in IDS]}),
     ("by attempt", tasks.BY_ATTEMPT, {"ids": [f"att_{n}" for n in IDS]}),
     ("all live", tasks.ALL_LIVE, {}),
@@ -178,7 +178,7 @@ HOT: list[tuple[str, str, dict[str, Any]]] = [
     ("attempts", jobs.ATTEMPTS, {"tasks": [f"tsk_{n}" for n in IDS]}),
     ("ahead", jobs.AHEAD, {"priority": 1, "seq": 30_000}),
     ("by key", jobs.BY_KEY, {"keys": ["k"]}),
-    ("expired", jobs.EXPIRED, {"limit": 100}),
+    ("expired", jobs.EXPIRED, {"limit": 100, "now": 1e9}),
     ("delete", jobs.DELETE, {"ids": [f"job_{n}" for n in IDS], "term": None}),
     ("events after", events.AFTER, {"txid": "2", "row": 0, "limit": 100}),
     ("events of a job", events.OF_JOB, {"job_id": "job_00019000", "limit": 100}),

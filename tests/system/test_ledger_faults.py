@@ -211,7 +211,7 @@ async def test_a_leader_cut_off_from_the_ledger(fragile: Cluster, own_servers: S
         fragile.worker()
         await fragile.ready()
         standby = fragile.scheduler("standby")
-        await wait_until(lambda: "scheduler" in standby.said(), "the standby is up", 20)
+        await wait_until(lambda: fragile.http.get("/v1/cluster").json()["standbys"], "the standby is up", 20)
         own_servers.portal.call(way.change, DROP)
         began = time.monotonic()
         await wait_until(lambda: '"leading"' in standby.said(), "the standby leads", 10)

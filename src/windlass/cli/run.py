@@ -29,6 +29,7 @@ def run(
     deadline: Annotated[str | None, typer.Option(help="Limit from submit to the end.")] = None,
     queue_timeout: Annotated[str | None, typer.Option(help="Longest wait in the queue.")] = None,
     start_timeout: Annotated[str | None, typer.Option(help="Limit for pulling and creating.")] = None,
+    begin: Annotated[str | None, typer.Option(help="Not before: 2026-12-01T06:00:00Z, or 10m from now.")] = None,
     stop_grace: Annotated[str | None, typer.Option(help="Between the stop signal and the kill.")] = None,
     workdir: Annotated[str | None, typer.Option("--workdir", "-w", help="Directory it starts in.")] = None,
     user: Annotated[str | None, typer.Option("--user", "-u", help="User[:group] in the container.")] = None,
@@ -59,7 +60,7 @@ def run(
         resources=_given(cpu=cpu, memory=memory, memory_max=memory_max, pids=pids, shm_size=shm_size),
         attempt_timeout=timeout, job_deadline=deadline, queue_timeout=queue_timeout, start_timeout=start_timeout,
         stop_grace=stop_grace, labels=pairs("--label", label), volumes=[_volume(item) for item in volume or []],
-        exclusive=exclusive, ttl_after_finished=ttl,
+        exclusive=exclusive, ttl_after_finished=ttl, **_begin(begin),
     )  # fmt: skip
     return go(attach(spec, url=url, key=idempotency_key, detach=detach, quiet=quiet, raw=raw))
 
@@ -67,6 +68,13 @@ def run(
 def _given(**fields: Any) -> dict[str, Any]:
     """The fields somebody gave: what is left out takes the server's default."""
     return {name: value for name, value in fields.items() if value not in (None, [], {}) and value is not False}
+
+
+def _begin(given: str | None) -> dict[str, str]:
+    """A moment has a date, a delay has none; the API checks either."""
+    if given is None:
+        return {}
+    return {"not_before" if "-" in given else "start_delay": given}
 
 
 def _volume(given: str) -> dict[str, Any]:

@@ -173,8 +173,10 @@ def _due(task: Task, attempt: Attempt | None, now: float) -> Step | Ignored:
             failed = replace(task, state=TaskState.FAILED, reason=reason, finished_at=now, not_before=None)
             return Step(task.version, failed, None, (Record("job.failed", {"cause": "timeout", "message": reason}),))
         if task.state is TaskState.BACKOFF and task.not_before is not None and now >= task.not_before:
-            queued = replace(task, state=TaskState.QUEUED, queued_at=now, not_before=None)
-            return Step(task.version, queued, None, (Record("job.queued", {"by": "backoff"}),))
+            first = task.attempts == 0  # no retry: this was its scheduled start
+            reason = None if first else task.reason
+            queued = replace(task, state=TaskState.QUEUED, queued_at=now, not_before=None, reason=reason)
+            return Step(task.version, queued, None, (Record("job.queued", {"by": "start" if first else "backoff"}),))
         return Ignored("nothing is due")
     if attempt is None or attempt.state.terminal:
         return Ignored("no live attempt")

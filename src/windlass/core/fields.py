@@ -26,7 +26,7 @@ from windlass.core.parsers import (
     whole,
     words,
 )
-from windlass.core.quantity import parse_cpu, parse_duration, parse_size, show_size
+from windlass.core.quantity import parse_cpu, parse_duration, parse_moment, parse_size, show_size
 from windlass.core.spec import Backoff, FieldError, JobSpec, Resources, Volume
 from windlass.core.states import Driver
 
@@ -173,6 +173,12 @@ FIELDS: Mapping[str, Field] = {
         flag, {"type": "boolean", "default": False}, "Never two live copies, even after a node is lost."
     ),
     "ttl_after_finished": Field(parse_duration, _TIME_SCHEMA, "Delete the job this long after it finished."),
+    "not_before": Field(
+        parse_moment,
+        {"type": "string", "format": "date-time", "examples": ["2026-12-01T06:00:00Z"]},
+        "Start no sooner than this moment (RFC 3339, with an offset).",
+    ),
+    "start_delay": Field(positive(parse_duration), _TIME_SCHEMA, "Start no sooner than this long after its submit."),
 }
 
 
@@ -199,6 +205,14 @@ def _contradictions(spec: JobSpec, given: Mapping[str, Any]) -> Iterator[FieldEr
             "resources.memory_max",
             f"is below memory ({show_size(needs.memory)}); raise it or lower memory",
             show_size(needs.memory_max),
+        )
+    if spec.not_before is not None and spec.start_delay is not None:
+        yield FieldError("start_delay", "contradicts not_before; give one of them", f"{spec.start_delay:g}")
+    if spec.start_delay is not None and spec.job_deadline is not None and spec.job_deadline <= spec.start_delay:
+        yield FieldError(
+            "job_deadline",
+            f"passes before it may start ({spec.start_delay:g} s after its submit); raise it or lower start_delay",
+            f"{spec.job_deadline:g}",
         )
     if driver is Driver.DOCKER and spec.image is None:
         yield FieldError("image", "is missing: the docker driver needs one")

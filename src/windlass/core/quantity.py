@@ -6,6 +6,7 @@ the fix. Canonical numbers are themselves valid input.
 
 import math
 import re
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 
 _BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50}
@@ -15,6 +16,8 @@ _LEAST_CORES = Decimal("0.001")
 _LONGEST = 64  # characters; a number of a million digits takes seconds to work with
 _NEVER_S = 10 * 365 * 86_400
 _SPAN = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?", re.ASCII)
+
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
 def _brief(text: str) -> str:
@@ -76,6 +79,24 @@ def parse_duration(value: object) -> float:
     if not math.isfinite(seconds) or not 0 <= seconds <= _NEVER_S:
         raise ValueError("must be at least 0 and at most ten years")
     return seconds
+
+
+def parse_moment(value: object) -> str:
+    """A moment by RFC 3339, with its offset; given back in UTC: "2026-12-01T06:00:00Z"."""
+    try:
+        if not isinstance(value, str) or not _MOMENT.fullmatch(value):
+            raise ValueError
+        moment = datetime.fromisoformat(value.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError('write a moment with its offset, such as "2026-12-01T06:00:00Z" (RFC 3339)') from None
+    if not 2000 <= moment.year < 3000:
+        raise ValueError("must be in the years 2000 to 2999")
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def moment_seconds(moment: str) -> float:
+    """Seconds since the epoch of what parse_moment gave."""
+    return datetime.fromisoformat(moment).timestamp()
 
 
 def show_size(size: int) -> str:

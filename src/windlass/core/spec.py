@@ -78,3 +78,5 @@ class JobSpec:
     network: str = "bridge"
     exclusive: bool = False
     ttl_after_finished: float | None = None
+    not_before: str | None = None
+    start_delay: float | None = None

@@ -12,15 +12,15 @@ BATCH = 500
 async def run_once(desk: Desk) -> int:
     """Let what is due happen; returns how many tasks moved, and notes when the next limit falls."""
     picture = desk.picture
-    rows = await tasks.due(desk.conn, BATCH)
+    rows = await tasks.due(desk.conn, BATCH, picture.now())
     steps: list[Step] = []
-    now = await tasks.clock(desk.conn) if rows else picture.now()
+    now = picture.now()
     for one in rows:
         result = step(one.task, one.attempt, Due(), now)
         if isinstance(result, Step):
             steps.append(result)
     left = await desk.write(steps, {one.task.id: one.spec_text for one in rows}) if steps else []
-    ahead = await tasks.next_due(desk.conn)
+    ahead = await tasks.next_due(desk.conn, picture.now())
     if ahead is None:
         picture.next_due = float("inf")
     else:

@@ -145,7 +145,7 @@ async def _sweep(desk: Desk, watch: Watch) -> None:
     await watch.tick(desk)
     await drain.run_once(desk)
     await prune.run_once(desk)
-    ahead = await tasks.next_due(desk.conn)
+    ahead = await tasks.next_due(desk.conn, desk.picture.now())
     if ahead is not None:
         desk.picture.next_due = min(desk.picture.next_due, desk.picture.now() + max(ahead, 0.0))
     desk.line.clear()

@@ -8,10 +8,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+import structlog
+
 from windlass.core.ids import AttemptId, NodeId
 from windlass.core.placement.snapshot import NOTHING, Node, Room, Shape, shape_of
 from windlass.core.task import Step, wake_at
 from windlass.store.tasks import Live
+
+log = structlog.get_logger("scheduler")
+
+#: Further apart than this the database's clock has jumped; less may be an answer that waited for a lock.
+JUMP_S = 12.0
 
 
 @dataclass(slots=True)
@@ -27,15 +34,23 @@ class Picture:
     used: dict[NodeId, Room] = field(default_factory=lambda: dict[NodeId, Room]())
     #: database seconds at which the next time limit falls, as far as known
     next_due: float = 0.0
-    _offset: float = 0.0
+    _offset: float | None = None
+    _apart: float = 0.0
 
     def set_clock(self, database_now: float) -> None:
-        """Take the database's clock as just read."""
-        self._offset = database_now - time.monotonic()
+        """Take the database's clock as just read. One that has jumped is not followed: for this term time goes on
+        steadily, so that no limit falls early and none is put off."""
+        offset = database_now - time.monotonic()
+        apart = 0.0 if self._offset is None else offset - self._offset
+        if abs(apart) < JUMP_S:
+            self._offset, self._apart = offset, 0.0
+        elif abs(apart - self._apart) >= JUMP_S:
+            self._apart = apart
+            log.warning("database_clock_jumped", by_s=round(apart, 1))
 
     def now(self) -> float:
         """Database seconds, carried on by this machine's monotonic clock."""
-        return time.monotonic() + self._offset
+        return time.monotonic() + (self._offset or 0.0)
 
     def load(self, nodes: Iterable[Node], live: Iterable[Live], shapes: dict[int, Shape]) -> None:
         """Begin anew from the ledger."""

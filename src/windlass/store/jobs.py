@@ -9,6 +9,7 @@ import msgspec
 
 from windlass.core.ids import AttemptId, JobId, TaskId, task_of
 from windlass.core.placement.snapshot import shape_of
+from windlass.core.quantity import moment_seconds
 from windlass.core.spec import JobSpec
 from windlass.core.states import JobState, TaskState
 from windlass.store import fence
@@ -20,15 +21,21 @@ SUBMIT = """
 WITH j AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(jobs)s::json) AS x (ord integer, id text, task text, name text, queue text,
         labels jsonb, spec json, priority integer, shape integer, key text, fingerprint text, retry_of text,
-        wake_in float8)
+        queue_in float8, deadline_in float8, start_at float8, start_in float8)
 ), accepted AS (
     INSERT INTO jobs (id, name, queue, labels, spec, idempotency_key, fingerprint, retry_of)
     SELECT id, name, queue, labels, spec, key, fingerprint, retry_of FROM j
     ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
     RETURNING id
 ), lined AS (
-    INSERT INTO tasks (id, job_id, shape, priority, wake_at)
-    SELECT task, id, shape, priority, now() + wake_in * interval '1 second' FROM j JOIN accepted USING (id) ORDER BY ord
+    INSERT INTO tasks (id, job_id, shape, priority, state, not_before, reason, wake_at)
+    SELECT task, id, shape, priority, CASE WHEN start > now() THEN 'backoff' ELSE 'queued' END,
+        CASE WHEN start > now() THEN start END,
+        CASE WHEN start > now() THEN to_char(start AT TIME ZONE 'UTC', '"starts at "YYYY-MM-DD"T"HH24:MI:SS"Z"') END,
+        CASE WHEN start > now() THEN least(start, now() + deadline_in * interval '1 second')
+            ELSE now() + least(queue_in, deadline_in) * interval '1 second' END
+    FROM (SELECT *, coalesce(to_timestamp(start_at), now() + start_in * interval '1 second') AS start FROM j) j
+    JOIN accepted USING (id) ORDER BY ord
 ), told AS (
     INSERT INTO events (job_id, type) SELECT id, 'job.submitted' FROM j JOIN accepted USING (id) ORDER BY ord
 )
@@ -79,7 +86,9 @@ WITH {fence.FENCE}, gone AS (
 SELECT (SELECT term FROM fence), (SELECT array_agg(id) FROM job)
 """
 #: Jobs whose ttl_after_finished has passed, by tasks_expire.
-EXPIRED = "SELECT job_id FROM tasks WHERE expire_at <= now() ORDER BY expire_at LIMIT %(limit)s"
+EXPIRED = """
+SELECT job_id FROM tasks WHERE expire_at <= coalesce(to_timestamp(%(now)s), now()) ORDER BY expire_at LIMIT %(limit)s
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +165,6 @@ async def submit(conn: Conn, jobs: Sequence[NewJob], shapes: Shapes) -> tuple[fr
 
 def _row(order: int, job: NewJob, shape: int) -> dict[str, Any]:
     spec = job.spec
-    waits = [limit for limit in (spec.queue_timeout, spec.job_deadline) if limit is not None]
     return {
         "ord": order,
         "id": job.id,
@@ -170,7 +178,10 @@ def _row(order: int, job: NewJob, shape: int) -> dict[str, Any]:
         "key": job.key,
         "fingerprint": job.fingerprint,
         "retry_of": job.retry_of,
-        "wake_in": min(waits, default=None),
+        "queue_in": spec.queue_timeout,
+        "deadline_in": spec.job_deadline,
+        "start_at": None if spec.not_before is None else moment_seconds(spec.not_before),
+        "start_in": spec.start_delay,
     }
 
 
@@ -294,7 +305,7 @@ async def delete(conn: Conn, ids: Sequence[JobId], *, term: int | None = None) -
     return frozenset(gone or ())
 
 
-async def expired(conn: Conn, limit: int = 200) -> list[JobId]:
-    """Jobs to be deleted by their own wish."""
-    rows = await (await conn.execute(EXPIRED, {"limit": limit})).fetchall()
+async def expired(conn: Conn, limit: int = 200, now: float | None = None) -> list[JobId]:
+    """Jobs to be deleted by their own wish, by `now` or else the database's clock."""
+    rows = await (await conn.execute(EXPIRED, {"limit": limit, "now": now})).fetchall()
     return [JobId(row[0]) for row in rows]

@@ -61,10 +61,13 @@ SELECT {TASK_COLUMNS}, {ATTEMPT_COLUMNS}, extract(epoch FROM now())::float8
 FROM attempts a JOIN tasks t ON t.id = a.task_id JOIN jobs j ON j.id = t.job_id
 WHERE a.state IN ('placed', 'preparing', 'running', 'stopping') AND a.node_id = %(node_id)s
 """
-#: Tasks one of whose time limits has passed, by tasks_wake.
-DUE = _WITH_LATEST + "WHERE t.wake_at <= now() ORDER BY t.wake_at LIMIT %(limit)s"
+#: Tasks one of whose time limits has passed, by tasks_wake and the caller's clock.
+DUE = _WITH_LATEST + "WHERE t.wake_at <= coalesce(to_timestamp(%(now)s), now()) ORDER BY t.wake_at LIMIT %(limit)s"
 #: How far ahead the next time limit is, in seconds; negative when it has passed.
-NEXT_DUE = "SELECT extract(epoch FROM min(wake_at) - now())::float8 FROM tasks WHERE wake_at IS NOT NULL"
+NEXT_DUE = """
+SELECT extract(epoch FROM min(wake_at) - coalesce(to_timestamp(%(now)s), now()))::float8
+FROM tasks WHERE wake_at IS NOT NULL
+"""
 CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
 
 
@@ -193,14 +196,14 @@ async def live_on(conn: Conn, node_id: NodeId) -> tuple[list[Live], float]:
     return [_live(row) for row in rows], rows[0][-1] if rows else 0.0
 
 
-async def due(conn: Conn, limit: int = 500) -> list[Live]:
-    """Tasks one of whose time limits has passed, the oldest first."""
-    return [_live(row) for row in await (await conn.execute(DUE, {"limit": limit})).fetchall()]
+async def due(conn: Conn, limit: int = 500, now: float | None = None) -> list[Live]:
+    """Tasks one of whose time limits has passed by `now` (None: by the database's clock), the oldest first."""
+    return [_live(row) for row in await (await conn.execute(DUE, {"limit": limit, "now": now})).fetchall()]
 
 
-async def next_due(conn: Conn) -> float | None:
-    """Seconds until the next time limit of any task, if there is one."""
-    row = await (await conn.execute(NEXT_DUE)).fetchone()
+async def next_due(conn: Conn, now: float | None = None) -> float | None:
+    """Seconds from `now` (None: by the database's clock) until the next time limit of any task, if there is one."""
+    row = await (await conn.execute(NEXT_DUE, {"now": now})).fetchone()
     return None if row is None else row[0]
 
 
