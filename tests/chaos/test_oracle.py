@@ -20,7 +20,7 @@ class History:
     runs: list[Run] = field(
         default_factory=lambda: [
             Run("a", "att_a1", 1, "n1", 10, 14),
-            Run("a", "att_a2", 2, "n2", 20, 25, 0),
+            Run("a", "att_a2", 2, "n2", 20, 25, 0, signs=2),
             Run("b", "att_b1", 1, "n1", 11, 12, 0),
         ]
     )
@@ -45,9 +45,12 @@ class History:
         ]
     )
     terms: list[int] = field(default_factory=lambda: [1, 1, 2])
+    output: dict[str, tuple[bytes, int]] = field(
+        default_factory=lambda: {"att_a2": (b"2\n1\nover 0\n", 0), "att_b1": (b"over 0\n", 0)}
+    )
 
     def judged(self) -> Verdict:
-        return judge(self.accepted, self.runs, Books(self.jobs, self.attempts, self.ends, self.terms))
+        return judge(self.accepted, self.runs, Books(self.jobs, self.attempts, self.ends, self.terms, self.output))
 
 
 def broken(verdict: Verdict) -> set[str]:
@@ -112,6 +115,7 @@ def cut_off_and_called_a_success(history: History) -> None:
 
 def failed_and_called_a_success(history: History) -> None:
     history.runs[1] = replace(history.runs[1], code=3)
+    history.output["att_a2"] = (history.runs[1].output, 0)
 
 
 def nobody_placed_it(history: History) -> None:
@@ -127,7 +131,7 @@ def refused_and_ran(history: History) -> None:
 
 
 def one_attempt_ran_twice(history: History) -> None:
-    history.runs.append(Run("a", "att_a2", 2, "n3", 30, 31, 0))
+    history.runs.append(Run("a", "att_a2", 2, "n3", 30, 31, 0, signs=2))
 
 
 def two_copies_of_an_exclusive_job(history: History) -> None:
@@ -148,6 +152,18 @@ def a_third_copy_beside_the_first(history: History) -> None:
     history.runs[0] = replace(history.runs[0], last=60)
     history.runs.append(Run("a", "att_a0", 3, "n3", 12, 13))
     history.runs[1] = replace(history.runs[1], last=40)
+
+
+def a_line_is_lost(history: History) -> None:
+    history.output["att_a2"] = (b"2\nover 0\n", 0)
+
+
+def a_line_is_doubled(history: History) -> None:
+    history.output["att_a2"] = (b"2\n2\n1\nover 0\n", 0)
+
+
+def no_output_at_all(history: History) -> None:
+    del history.output["att_b1"]
 
 
 def a_former_leader_writes(history: History) -> None:
@@ -194,6 +210,9 @@ PLANTED: Sequence[tuple[Callable[[History], None], str]] = [
     (two_copies_of_an_exclusive_job, "exclusive"),
     (two_copies_for_long, "overlap"),
     (a_third_copy_beside_the_first, "overlap"),
+    (a_line_is_lost, "output"),
+    (a_line_is_doubled, "output"),
+    (no_output_at_all, "output"),
     (a_former_leader_writes, "terms"),
     (failed_without_a_cause, "wrong"),
     (cancelled_by_nobody, "wrong"),
@@ -210,7 +229,7 @@ def test_it_catches(plant: Callable[[History], None], promise: str) -> None:
 
 
 def test_every_promise_that_is_its_own_has_a_planted_violation() -> None:
-    assert {promise for _, promise in PLANTED} == set(PROMISES) - {"stuck", "leak"}
+    assert {promise for _, promise in PLANTED} == set(PROMISES) - {"stuck", "fall", "leak"}
 
 
 def test_an_overlap_within_the_limit_is_reported_in_seconds() -> None:
@@ -219,6 +238,14 @@ def test_an_overlap_within_the_limit_is_reported_in_seconds() -> None:
     verdict = history.judged()
     assert verdict.good
     assert [(overlap.name, overlap.seconds) for overlap in verdict.overlaps] == [("a", 3.5)]
+
+
+def test_a_gap_that_is_recorded_is_told() -> None:
+    history = History()
+    history.output["att_a2"] = (b"over 0\n", 4)
+    verdict = history.judged()
+    assert verdict.good
+    assert verdict.gaps == 1
 
 
 def test_a_job_given_up_after_its_losses_is_told_and_not_lost() -> None:
@@ -236,6 +263,8 @@ def test_a_job_that_can_only_fail_fails_after_all_its_tries() -> None:
     history.accepted[1] = replace(history.accepted[1], good=False, max_retries=0)
     failed_without_a_cause(history)
     history.runs[2] = replace(history.runs[2], code=4)
+    history.attempts[2] = replace(history.attempts[2], cause="exit_code")
+    history.output["att_b1"] = (b"over 4\n", 0)
     assert history.judged().good
     history.accepted[1] = replace(history.accepted[1], max_retries=1)
     assert broken(history.judged()) == {"wrong"}

@@ -20,6 +20,8 @@ _SAMPLE_S = 10.0
 #: A process counts from this age on, and only if it was watched for as long again.
 _WARM_S = 300.0
 _SETTLE_S = 30.0
+_TRACEBACK = "Traceback (most recent call last)"
+_SHOWN = 3000
 
 
 @dataclass
@@ -113,3 +115,14 @@ async def _containers(cluster: Cluster) -> list[str]:
     if cluster.driver != "docker":
         return []
     return [f"container {name}" for name in await engine.containers(cluster.name)]
+
+
+def tracebacks(cluster: Cluster) -> list[str]:
+    """Errors nobody foresaw, as the members' logs tell them: the last line of each."""
+    found: list[str] = []
+    for member in cluster.members.values():
+        text = member.log.read_text(errors="replace")
+        if count := text.count(_TRACEBACK):
+            where = text.index(_TRACEBACK)
+            found.append(f"{member.name}: {count} tracebacks, the first: {text[where : where + _SHOWN]}")
+    return found

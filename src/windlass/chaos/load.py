@@ -31,7 +31,8 @@ say() { read up rest </proc/uptime; echo "$1 $up" >>"$EVIDENCE/$id"; }
 left=$1 code=$3
 [ "$WINDLASS_ATTEMPT" -lt "$4" ] || code=0
 say "run $WINDLASS_ATTEMPT_ID $WINDLASS_ATTEMPT ${WINDLASS_NODE_ID:--}"
-while [ "$left" -gt 0 ]; do sleep "$2"; say alive; left=$((left - 1)); done
+while [ "$left" -gt 0 ]; do sleep "$2"; say alive; echo "$left"; left=$((left - 1)); done
+echo "over $code"
 say "end $code"
 exit "$code"
 """
@@ -60,7 +61,7 @@ class Kind:
 
 KINDS: Sequence[Kind] = (
     Kind("short", 6, (1, 5), 0.2),
-    Kind("long", 1, (16, 60), 0.5),
+    Kind("long", 1, (10, 40), 0.5),
     Kind("once", 1, (1, 3), 0.2, code=3, good_from=2),
     Kind("hopeless", 0.5, (1, 2), 0.2, code=4, good_from=None, max_retries=2),
     Kind("exclusive", 1, (10, 40), 0.2, exclusive=True),
@@ -201,7 +202,8 @@ def _run(file: Path) -> Run | None:
         return None
     _, attempt_id, number, node, start = lines[0]
     code = int(lines[-1][1]) if lines[-1][0] == "end" else None
-    return Run(file.parent.name, attempt_id, int(number), node, float(start), float(lines[-1][-1]), code)
+    signs = sum(line[0] == "alive" for line in lines)
+    return Run(file.parent.name, attempt_id, int(number), node, float(start), float(lines[-1][-1]), code, signs)
 
 
 def uptime() -> float:

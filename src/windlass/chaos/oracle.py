@@ -38,6 +38,12 @@ class Run:
     start: float
     last: float
     code: int | None = None
+    signs: int = 0
+
+    @property
+    def output(self) -> bytes:
+        """What a complete run has printed: a countdown of its signs of life, and how it ended."""
+        return b"".join(b"%d\n" % left for left in range(self.signs, 0, -1)) + b"over %d\n" % (self.code or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,10 @@ class Verdict:
     runs: int = 0
     incomplete: int = 0
     extra: int = 0
+    #: outputs with a gap that is on record as one
+    gaps: int = 0
+    #: attempts by how they ended
+    outcomes: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
     def good(self) -> bool:
@@ -84,8 +94,10 @@ PROMISES: Mapping[str, str] = {
     "rerun": "attempts that ran twice",
     "exclusive": "overlaps of exclusive jobs",
     "overlap": f"overlaps longer than {OVERLAP_LIMIT_S:g} s",
+    "output": "outputs with lines lost or doubled",
     "terms": "writes of a former leader among a newer one's",
     "stuck": "faults the cluster did not recover from",
+    "fall": "processes that ended by themselves, and tracebacks in their logs",
     "leak": "things left behind",
 }
 
@@ -93,6 +105,7 @@ PROMISES: Mapping[str, str] = {
 def judge(accepted: Sequence[Accepted], runs: Sequence[Run], books: Books) -> Verdict:
     """Hold the three against each other."""
     verdict = Verdict(accepted=len(accepted), runs=len(runs), attempts=len(books.attempts))
+    verdict.outcomes = dict(sorted(Counter(attempt.state for attempt in books.attempts).items()))
     jobs = {job.id: job for job in books.jobs}
     attempts: dict[str, list[AttemptRow]] = defaultdict(list)
     for attempt in books.attempts:
@@ -110,6 +123,7 @@ def judge(accepted: Sequence[Accepted], runs: Sequence[Run], books: Books) -> Ve
     _accepted_twice(verdict, books.jobs)
     _recorded_once(verdict, books)
     _on_record(verdict, runs, books.attempts)
+    _printed(verdict, runs, books)
     _one_leader(verdict, books.terms)
     return verdict
 
@@ -184,6 +198,18 @@ def _on_record(verdict: Verdict, runs: Iterable[Run], attempts: Iterable[Attempt
         if run.attempt_id in seen:
             verdict.breaks("rerun", f"{run.name}: {run.attempt_id}")
         seen.add(run.attempt_id)
+
+
+def _printed(verdict: Verdict, runs: Iterable[Run], books: Books) -> None:
+    """The output of every complete run whose exit is on record is there, line by line, or its gap is on record."""
+    told = {attempt.id for attempt in books.attempts if attempt.state == "succeeded" or attempt.cause == "exit_code"}
+    for run in runs:
+        if run.code is None or run.attempt_id not in told:
+            continue
+        found, missing = books.output.get(run.attempt_id, (b"", 0))
+        verdict.gaps += missing > 0
+        if found != run.output and not missing:
+            verdict.breaks("output", f"{run.name}: {run.attempt_id} printed {run.output!r}, kept is {found!r}")
 
 
 def _one_leader(verdict: Verdict, terms: Sequence[int]) -> None:

@@ -87,7 +87,7 @@ class Report:
             "driver": self.driver,
             "duration_s": round(self.duration_s, 1),
             "machine": self.machine,
-            "jobs": counts | {"given_up": verdict.given_up},
+            "jobs": counts | {"outcomes": verdict.outcomes, "output_gaps": verdict.gaps, "given_up": verdict.given_up},
             "faults": {"count": len(self.hits), "kinds": _kinds(self.hits)},
             "broken": {promise: verdict.broken.get(promise, []) for promise in PROMISES},
             "overlaps": overlaps.json() if overlaps else None,
@@ -108,6 +108,7 @@ class Report:
             self.machine,
             f"{verdict.accepted} jobs accepted, {verdict.attempts} attempts, {verdict.runs} runs with evidence "
             f"({verdict.incomplete} cut off, {verdict.extra} more than needed)",
+            "attempts: " + ", ".join(f"{count} {state}" for state, count in verdict.outcomes.items()),
             "",
         ]
         for promise, words in PROMISES.items():
@@ -116,6 +117,7 @@ class Report:
             lines += [f"          {what}" for what in found[:_SHOWN]]
         longest = max((overlap.seconds for overlap in verdict.overlaps), default=0.0)
         lines.append(f"{len(verdict.overlaps):6}  overlaps of jobs that are not exclusive, the longest {longest:.1f} s")
+        lines.append(f"{verdict.gaps:6}  outputs with a gap that is recorded as one")
         lines.append(f"{len(verdict.given_up):6}  jobs given up within their budget of losses")
         lines += _table("recovery, faults alone", self.recovery)
         lines += _table("recovery, all faults", self.recovery_all)

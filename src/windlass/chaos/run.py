@@ -16,7 +16,7 @@ from windlass.chaos import load as loads
 from windlass.chaos.cluster import NODE_CPU, Cluster
 from windlass.chaos.conductor import Conductor
 from windlass.chaos.faults import FAULTS
-from windlass.chaos.leaks import Memory, left_behind
+from windlass.chaos.leaks import Memory, left_behind, tracebacks
 from windlass.chaos.load import JOB_CPU, KINDS, Load, mean_s, spec_of
 from windlass.chaos.oracle import judge
 from windlass.chaos.report import Report, make
@@ -85,9 +85,10 @@ class Chaos:
             stack.push_async_callback(load.close)
             stack.push_async_callback(watch.close)
             site = Site(cluster, load, watch, spared=_FIRST if options.spare else frozenset[str]())
-            background = [asyncio.create_task(watch.run()), asyncio.create_task(memory.run())]
+            background = [asyncio.create_task(work) for work in (watch.run(), memory.run())]
             stack.callback(lambda: [task.cancel() for task in background])
             await _ready(cluster, watch, load, stop)
+            background.append(asyncio.create_task(site.guard()))
             conductor = Conductor(
                 site, [FAULTS[name] for name in options.faults], random.Random(dice.random()), options.every_s, say
             )
@@ -97,11 +98,14 @@ class Chaos:
             ended = loads.uptime()
             say("no more faults; waiting until every accepted job is over")
             await _finish(conductor, load, watch)
+            say("all jobs are over; looking at what is left behind")
             left = await left_behind(cluster, watch)
+            say("comparing the evidence with the record")
             runs, books = loads.read(cluster.evidence), await watch.ask(audit.books)
             verdict = judge([wish.accepted() for wish in load.wishes if wish.job_id], runs, books)
-            for what in left:
-                verdict.breaks("leak", what)
+            for promise, found in (("leak", left), ("fall", [*site.fallen, *tracebacks(cluster)])):
+                for what in found:
+                    verdict.breaks(promise, what)
             span = (began, ended)
             return make(
                 options.seed, options.driver, span, verdict, conductor.hits, load, runs, books, memory.figures()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from windlass.chaos.cluster import Cluster, Member
 from windlass.chaos.load import PROBE, Load, began, uptime
 from windlass.chaos.watch import Watch
+from windlass.embedded.child import last_words
 from windlass.errors import Unavailable
 from windlass.store import audit
 
@@ -20,6 +21,7 @@ FULL_SPEED_S = {"process": 0.7, "docker": 2.0}
 #: An engine takes some containers a second, no more.
 _PROBE_EVERY_S = {"process": 0.1, "docker": 0.7}
 _PROBES_AT_ONCE = 20
+_GUARD_S = 0.25
 
 
 class NoTarget(Exception):
@@ -76,7 +78,18 @@ class Site:
     busy: set[str] = field(default_factory=set[str])
     #: names of members that are never killed, so that what they do over hours can be seen
     spared: frozenset[str] = frozenset()
+    #: members that ended though nobody made them
+    fallen: list[str] = field(default_factory=list[str])
     _probing: int = 0
+
+    async def guard(self) -> None:
+        """Bring back members that end by themselves, as a supervisor would, and remember it; until cancelled."""
+        while True:
+            for member in self.cluster.members.values():
+                if not member.running and member.name not in self.busy:
+                    self.fallen.append(f"{member.name} ended by itself: {last_words(member.log, 3)}")
+                    member.start()
+            await asyncio.sleep(_GUARD_S)
 
     def claim(self, hit: Hit, *names: str) -> None:
         """Take hold of these for a fault. Raises NoTarget when another one has them."""

@@ -20,6 +20,7 @@ import httpx2
 import msgspec
 
 from windlass.client.errors import ApiError, ClientError, Problem, Unexpected, Unreachable, api_error
+from windlass.http import HttpClient
 
 T = TypeVar("T")
 Params = list[tuple[str, str | int | float | bool | None]]
@@ -48,7 +49,7 @@ class Transport:
         headers = {"Accept": "application/json", "User-Agent": "windlass-python"}
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        self._http = httpx2.AsyncClient(**_connection(url), headers=headers, timeout=timeout)
+        self._http = HttpClient(**_connection(url), headers=headers, timeout=timeout)
         self.url, self.patience, self._timeout, self._retries = url, patience, timeout, retries
 
     async def close(self) -> None:

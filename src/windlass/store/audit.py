@@ -4,7 +4,7 @@ Nothing here writes, but for `cut`, which is a fault on purpose. Moments are sec
 clock.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,10 @@ WHERE e.data->>'outcome' IS NOT NULL OR e.type IN ('job.succeeded', 'job.failed'
 TERMS = """
 SELECT a.fence FROM events e JOIN attempts a ON a.id = e.data->>'attempt_id' WHERE e.type = 'job.placed'
 ORDER BY e.txid, e.id
+"""
+OUTPUT = """
+SELECT attempt_id, string_agg(data, '' ORDER BY start), sum(missing)::bigint FROM log_chunks
+WHERE stream = 'stdout' GROUP BY attempt_id
 """
 LEFT_OVER = "SELECT (SELECT count(*) FROM outbox), (SELECT count(*) FROM inbox)"
 CUT = """
@@ -124,6 +128,8 @@ class Books:
     attempts: Sequence[AttemptRow]
     ends: Sequence[EndRow]
     terms: Sequence[int]
+    #: attempt -> its standard output, and how many bytes of it are recorded as missing
+    output: Mapping[str, tuple[bytes, int]]
 
 
 async def _rows(conn: Conn, sql: str, **values: Any) -> list[tuple[Any, ...]]:
@@ -182,6 +188,7 @@ async def books(conn: Conn) -> Books:
         [AttemptRow(*row) for row in await _rows(conn, ATTEMPTS)],
         [EndRow(*row) for row in await _rows(conn, ENDS)],
         [row[0] for row in await _rows(conn, TERMS)],
+        {attempt_id: (data, missing) for attempt_id, data, missing in await _rows(conn, OUTPUT)},
     )
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-import httpx2
 import structlog
 
 from windlass.core.ids import NODE, NodeId, is_id
@@ -17,6 +16,7 @@ from windlass.driver import base
 from windlass.driver.base import EngineUnavailable, Facts
 from windlass.driver.keeper import Keeper
 from windlass.errors import SettingsError
+from windlass.http import HttpClient
 from windlass.mint import new_id
 from windlass.settings import Settings
 from windlass.settings import Worker as WorkerSettings
@@ -64,7 +64,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         writing, reading = connect_stream(settings.redis.url), connect_stream(settings.redis.url)
         stack.push_async_callback(writing.aclose)
         stack.push_async_callback(reading.aclose)
-        http = await stack.enter_async_context(httpx2.AsyncClient(base_url=settings.api.url, timeout=30.0))
+        http = await stack.enter_async_context(HttpClient(base_url=settings.api.url, timeout=30.0))
         journal = Journal(mine.data / "journal.jsonl")
         stack.callback(journal.close)
         health = Health()
