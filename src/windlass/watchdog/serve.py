@@ -181,7 +181,8 @@ class Watchdog:
         if self._looker is not None and (code := self._keeper.helpers[self._looker]) is not None:
             del self._keeper.helpers[self._looker]
             self._looker, self._looked = None, code
-        if not self._agents:
+            self._leave = self._nothing_left(self._fence.left_s())
+        if ended and not self._agents:
             self._tick_at = 0.0
 
     # -- what time brings
