@@ -9,7 +9,6 @@ retries are not charged. No such claim is made for one that was stopped on reque
 """
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ import aiodocker
 from windlass.core.ids import AttemptId
 from windlass.core.states import Cause
 from windlass.driver.base import Chunk, DriverFault, EngineUnavailable, Facts, Outcome, Survivor, Ticket
+from windlass.driver.docker_calls import unbroken, within
 from windlass.driver.docker_endings import Endings
 from windlass.driver.docker_engine import CALL_S, Engine, container
 from windlass.driver.docker_exit import Inspected, State, clock, init_refusal, outcome_of, start_fault
@@ -172,8 +172,7 @@ class DockerDriver:
         cursors = {
             kind: Cursor(stream, marks.get(stream, Mark()), after.get(stream, 0)) for kind, stream in STREAMS.items()
         }
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(ended.wait(), _FOLLOW_AFTER_S)
+        await within(_FOLLOW_AFTER_S, ended)
         while True:
             last = ended.is_set()
             try:
@@ -191,8 +190,7 @@ class DockerDriver:
                 last = False
             if last:
                 return
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), _RETRY_S)
+            await within(_RETRY_S, ended)
             for cursor in cursors.values():
                 cursor.rewind(cursor.mark())
 
@@ -241,7 +239,7 @@ class DockerDriver:
             "POST", "/containers/create", params={"name": ticket.attempt_id}, body=body, deadline_s=_SLOW_CALL_S
         )
         try:
-            await _unbroken(call)
+            await unbroken(call)
         except aiodocker.DockerError as refusal:
             if refusal.status == 409:  # the name is the attempt's: an earlier prepare made it
                 return True
@@ -295,16 +293,3 @@ class DockerDriver:
             async for piece in answer.iter_any():
                 for chunk in split.feed(piece):
                     yield chunk
-
-
-async def _unbroken(request: Coroutine[Any, Any, object]) -> None:
-    """Make the call. A request under way can't be taken back: when we are cancelled it is seen to its end first,
-    so that what it made is there to be removed."""
-    call = asyncio.create_task(request)
-    try:
-        await asyncio.shield(call)
-    except asyncio.CancelledError:
-        await asyncio.wait([call])
-        if not call.cancelled():
-            call.exception()
-        raise
