@@ -138,13 +138,16 @@ class Cluster:
     def scheduler(self, name: str = "scheduler", **settings: object) -> Role:
         return self._role("scheduler", name, {"database.url": self.database_url} | _dotted("scheduler", settings))
 
-    def worker(self, name: str = "n1", **settings: object) -> Role:
-        """A worker that is never told where the database is. Many more cores than there are: jobs here mostly wait."""
+    def worker(self, name: str = "n1", links: Mapping[str, object] | None = None, **settings: object) -> Role:
+        """A worker that is never told where the database is. Many more cores than there are: jobs here mostly wait.
+        `links` says how it reaches the others, where that is not the plain way."""
         drivers = "process" if docker_missing() else "docker,process"
         mine = {"name": name, "data": self.folder / name, "cpu": 8, "memory": "16Gi", "drivers": drivers}
         mine |= {"allow_process": "true", "volumes_allowed": self.proofs, "on_exit": "leave"} | settings
         return self._role(
-            "worker", name, {"api.url": self.url} | {f"worker.{key}": value for key, value in mine.items()}
+            "worker",
+            name,
+            {"api.url": self.url} | {f"worker.{key}": value for key, value in mine.items()} | dict(links or {}),
         )
 
     async def ready(self, nodes: int = 1) -> None:
