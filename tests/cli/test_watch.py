@@ -42,7 +42,7 @@ def completed(*words: str) -> list[str]:
 
 def test_completion_knows_commands_options_and_live_jobs(stub: Stub):
     stub.jobs = {"job_1": a_job("job_1"), "job_2": a_job("job_2")}
-    assert completed("windlass", "s") == ["submit", "show", "scheduler"]
+    assert completed("windlass", "s") == ["submit", "show", "status", "scheduler"]
     assert completed("windlass", "ps", "--st") == ["--state"]
     assert completed("windlass", "show", "") == ["job_2", "job_1", "last"]
     assert completed("windlass", "cancel", "job_1", "l") == ["last"]
