@@ -177,3 +177,28 @@ def _idle(pid: int) -> bool:
 
 
 _ticks: dict[int, tuple[int, float]] = {}
+
+
+async def test_a_worker_killed_again_and_again_under_load_restarts_no_job(cluster: Cluster) -> None:
+    cluster.api()
+    cluster.scheduler()
+    worker = cluster.worker()
+    await cluster.ready()
+    script = "for n in 1 2 3 4 5; do echo line $n; sleep 0.05; done; exit $CODE"
+    specs = [
+        cluster.spec(f"j{n}", script, env={"CODE": str(n % 7)}, max_retries=0, resources={"cpu": 0.5})
+        for n in range(90)
+    ]
+    ids = cluster.submit_all(specs)
+    for share in (10, 30, 50):
+        await wait_until(lambda share=share: len(cluster.jobs(state="failed")) > share, "some are over", 30)
+        worker.kill()
+        worker.start()
+    jobs = await cluster.over(*ids)
+    for number, job in enumerate(jobs):
+        assert len(job["status"]["attempts"]) == 1, (job["status"], cluster.events(job["id"]), worker.said())
+        (attempt,) = job["status"]["attempts"]
+        assert (attempt["exit_code"], job["status"]["infra_losses"]) == (number % 7, 0), job
+        assert cluster.log(job["id"]) == counted(5)
+        assert cluster.starts(job["name"]) == [1]
+    cluster.reconcile(jobs)

@@ -146,3 +146,22 @@ async def test_a_process_goes_on_over_a_restart_and_its_exit_is_known(tmp_path: 
                 assert sorted(mark.read_text().split()) == ["begun", "begun", "done", "done"]
                 await site.idle()
         await keeper.close()
+
+
+async def test_a_process_that_was_launched_and_never_started_is_started_now(tmp_path: Path, redis_url: str, api: Api):
+    """The worker died between its journal and the start; the watchdog knows that it was not asked."""
+    mark = tmp_path / "marks"
+    launches = [a_launch(driver=Driver.PROCESS, command=("sh", "-c", f"echo ran >> '{mark}'; exit 5")) for _ in "ab"]
+    keeper = Keeper(tmp_path, "node_x", 60)
+    driver = ProcessDriver(tmp_path / "slots", "node_x", keeper)
+    async with at_work(tmp_path, redis_url, base_of(api), drivers={Driver.PROCESS: driver}) as site:
+        site.journal.launched(launches)
+        await driver.prepare(ticket_of(launches[0], tmp_path / "attempts"))
+        after = ProcessDriver(tmp_path / "slots", "node_x", keeper)
+        await after.open()
+        await adopt(site.agent, Driver.PROCESS, after)
+        for launch in launches:
+            assert (await site.exited(launch)).exit_code == 5
+        await site.idle()
+        assert mark.read_text() == "ran\n" * 2
+    await keeper.close()

@@ -95,6 +95,11 @@ class Driver(Protocol):
         """Whether it can start something now, and why not."""
         ...
 
+    def never_started(self, attempt_id: AttemptId, launched_at: float) -> bool:
+        """Whether it is certain that nobody started this one, launched at that moment (seconds since boot). Where it
+        can't be told: False."""
+        ...
+
     async def prepare(self, ticket: Ticket) -> None:
         """Pull and create; nothing runs yet. Raises DriverFault(IMAGE_PULL | START_FAILED), EngineUnavailable."""
         ...

@@ -99,6 +99,10 @@ class DockerDriver:
         versions = {str(part.get("Name", "")).lower(): str(part.get("Version", "")) for part in version.components}
         return Facts(available=True, versions={"engine": version.engine, "api": version.api} | versions)
 
+    def never_started(self, attempt_id: AttemptId, launched_at: float) -> bool:
+        """A missing container may have run and been removed by someone."""
+        return False
+
     async def prepare(self, ticket: Ticket) -> None:
         """Create the container, pulling its image only if the engine lacks it."""
         if await self._create(ticket):

@@ -66,6 +66,8 @@ class Keeper:
         """`first` is called when none is found that a former agent has left, before one is started."""
         self._folder, self._node, self._limit_s, self._first = folder, node_id, limit_s, first
         self.processes: dict[AttemptId, Process] = {}
+        #: when the watchdog began, in seconds since boot
+        self.since: float | None = None
         self._line: Line | None = None
         self._met = False
         self._guarded: dict[str, Any] | None = None
@@ -87,7 +89,7 @@ class Keeper:
                     self._line, hello = await self._reach()
             except (TimeoutError, OSError) as error:
                 raise EngineUnavailable(f"the watchdog does not answer: {error or 'no word from it'}") from error
-            self._met = True
+            self._met, self.since = True, hello["since"]
             for one in hello["kept"]:
                 process = self.processes.setdefault(AttemptId(one["attempt"]), Process(one["pid"], one["fence"]))
                 process.orphan = False

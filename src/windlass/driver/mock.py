@@ -69,6 +69,10 @@ class MockDriver:
     async def facts(self) -> Facts:
         return Facts(available=True, detail="plays attempts; runs nothing")
 
+    def never_started(self, attempt_id: AttemptId, launched_at: float) -> bool:
+        """A missing file may have been removed."""
+        return False
+
     async def prepare(self, ticket: Ticket) -> None:
         env = ticket.spec.env
         if env.get("fault") == "image_pull":

@@ -61,6 +61,11 @@ class ProcessDriver:
             return Facts(False, "its watchdog is away")
         return Facts(True, "processes of this machine", {"kernel": os.uname().release})
 
+    def never_started(self, attempt_id: AttemptId, launched_at: float) -> bool:
+        """Certain of all that came after the watchdog began: it keeps each until it is told to forget it."""
+        since = self._keeper.since
+        return since is not None and since < launched_at and attempt_id not in self._keeper.processes
+
     async def prepare(self, ticket: Ticket) -> None:
         """Take a slot to run in."""
         if ticket.attempt_id in self._used:

@@ -1,7 +1,7 @@
 """What agent and watchdog share: files in the worker's data folder, and lines of JSON over a unix socket.
 
-The watchdog greets whoever connects with {v, pid, kept}. A request is {op, n, ...}; the answer to one that wants any
-carries the same n. Ends come by themselves as {end, code, signalled}.
+The watchdog greets whoever connects with {v, pid, since, kept}. A request is {op, n, ...}; the answer to one that wants
+any carries the same n. Ends come by themselves as {end, code, signalled}.
 
 A watchdog outlives its agent, so a newer agent meets an older watchdog: VERSION grows with each addition, an agent asks
 an older one only for what that version knew, and nothing is ever taken away or given another meaning. What one of them
@@ -20,6 +20,8 @@ LEASE = "lease"
 FENCED = "fenced"
 #: Exits no agent has taken note of, left by a watchdog that had nothing more to do.
 EXITS = "exits"
+#: Since when it has kept everything, left by one that ended of itself and taken away by the next: moment and boot.
+SINCE = "kept-since"
 
 #: How its starter learns what became of a start: it serves; another one does.
 SERVES, TAKEN = 0, 3

@@ -3,6 +3,7 @@
 It ends when no agent is connected and nothing of this node runs; what no agent has taken note of stays in a file.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -11,9 +12,10 @@ import signal
 import socket
 from typing import Any
 
+from windlass.watchdog import procfs
 from windlass.watchdog.fence import NONE, SOME, Fence, now
 from windlass.watchdog.keep import Keeper, Kept, end
-from windlass.watchdog.protocol import EXITS, LOCK, SERVES, SOCKET, TAKEN, VERSION
+from windlass.watchdog.protocol import EXITS, LOCK, SERVES, SINCE, SOCKET, TAKEN, VERSION
 
 TICK_S = 1.0
 #: An engine that answers nobody is given up this long after the lease has run out.
@@ -76,7 +78,8 @@ class Watchdog:
         self._docker: tuple[str, list[str]] | None = None
         self._looked: int | None = NONE  # at the containers, since the last agent went: what was found
         self._looker: int | None = None
-        self._first_until = now() + _FIRST_AGENT_S
+        self._since = now()
+        self._first_until = self._since + _FIRST_AGENT_S
         self._tick_at = 0.0
         self._leave = False
         self._load()
@@ -114,7 +117,7 @@ class Watchdog:
             {"attempt": one.attempt, "fence": one.fence, "pid": one.pid, "exit": one.exit}
             for one in self._keeper.kept.values()
         ]
-        agent.send({"v": VERSION, "pid": os.getpid(), "kept": kept})
+        agent.send({"v": VERSION, "pid": os.getpid(), "since": self._since, "kept": kept})
 
     def _serve(self, fd: int, what: int) -> None:
         agent = self._agents[fd]
@@ -215,26 +218,38 @@ class Watchdog:
     # -- exits nobody has heard of
 
     def _load(self) -> None:
-        try:
-            fd = os.open(EXITS, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._folder)
-        except OSError:
-            return
-        with open(fd) as file:
-            for line in file:
+        with contextlib.suppress(OSError, ValueError):
+            since, boot = self._read(SINCE).split()
+            os.unlink(SINCE, dir_fd=self._folder)  # should we be killed, it no longer holds
+            if boot == _boot():
+                self._since = float(since)
+        with contextlib.suppress(OSError):
+            for line in self._read(EXITS).splitlines():
                 attempt, fence, code, signalled = json.loads(line)
                 kept = self._keeper.kept[attempt] = Kept(attempt, fence, 0)
                 kept.exit = (code, signalled)
 
     def _end(self) -> None:
         left = [(one.attempt, one.fence, *one.exit) for one in self._keeper.kept.values() if one.exit is not None]
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        try:
-            fd = os.open(EXITS, flags, 0o600, dir_fd=self._folder)
-            os.write(fd, "".join(json.dumps(one) + "\n" for one in left).encode())
-            os.fsync(fd)
+        with contextlib.suppress(OSError):
+            self._write(EXITS, "".join(json.dumps(one) + "\n" for one in left))
+            self._write(SINCE, f"{self._since} {_boot()}\n")
             os.unlink(SOCKET, dir_fd=self._folder)
-        except OSError:
-            return
+
+    def _read(self, name: str) -> str:
+        with open(os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._folder)) as file:
+            return file.read()
+
+    def _write(self, name: str, text: str) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        with open(os.open(name, flags, 0o600, dir_fd=self._folder), "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _boot() -> str:
+    return procfs.read("/proc/sys/kernel/random/boot_id").decode().strip()
 
 
 def _end_of(kept: Kept) -> dict[str, object]:

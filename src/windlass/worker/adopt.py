@@ -3,6 +3,7 @@
 | journal | driver | then |
 |---|---|---|
 | ended | any | report again; remove what is left |
+| open | knows it never started it | start it now: its worker went away in between |
 | open | found | adopt: wait, ship the rest of the output, enforce the limits |
 | open | not found | report it lost to infrastructure: it may have run, so it is not started again here |
 | unknown | found | ours by label and not in the journal: end it and remove it |
@@ -35,6 +36,9 @@ async def adopt(agent: Agent, name: Driver, driver: base.Driver) -> None:
             bench.reporter.ended(attempt_id, entry.ended)
             if attempt_id in found:
                 await _remove(driver, ticket_of(entry.launch, bench.folder))
+        elif driver.never_started(attempt_id, entry.received_at):
+            await _remove(driver, ticket_of(entry.launch, bench.folder))
+            _begin(agent, driver, entry)
         elif attempt_id in found:
             _adopt(agent, driver, entry)
         else:
@@ -49,6 +53,12 @@ def _adopt(agent: Agent, driver: base.Driver, entry: Entry) -> None:
     log.info("adopted", attempt_id=entry.launch.attempt_id)
     run = Run(agent.bench, driver, entry.launch, entry.received_at)
     agent.follow(run, run.adopted())
+
+
+def _begin(agent: Agent, driver: base.Driver, entry: Entry) -> None:
+    log.info("begun", attempt_id=entry.launch.attempt_id)
+    run = Run(agent.bench, driver, entry.launch, entry.received_at)
+    agent.follow(run, run.fresh())
 
 
 async def _reap(driver: base.Driver, survivor: Survivor, folder: Path) -> None:
