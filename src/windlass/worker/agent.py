@@ -44,6 +44,8 @@ class Agent:
     def __init__(self, me: Identity, bench: Bench, drivers: Mapping[Driver, base.Driver]) -> None:
         self.me, self.bench, self.drivers = me, bench, drivers
         self.facts: dict[Driver, Facts] = {}
+        #: why the disk has no room for another attempt; empty: it has
+        self.full = ""
         self.runs: dict[AttemptId, Run] = {}
         self._used = NOTHING
         self._tasks: set[asyncio.Task[None]] = set()
@@ -56,7 +58,7 @@ class Agent:
 
     def node(self) -> Node:
         """This node as its own admission sees it."""
-        offered = frozenset(name for name, facts in self.facts.items() if facts.available)
+        offered = frozenset(name for name, facts in self.facts.items() if facts.available and not self.full)
         return Node(
             self.me.id,
             self.me.name,
@@ -72,7 +74,8 @@ class Agent:
         """Who we are and what we can do, now."""
         me, room = self.me, self.me.capacity
         offered = tuple(sorted(self.node().drivers))
-        facts = {n.value: {"available": f.available, "detail": f.detail, **f.versions} for n, f in self.facts.items()}
+        told = {n: Facts(False, self.full, f.versions) if self.full else f for n, f in self.facts.items()}
+        facts = {n.value: {"available": f.available, "detail": f.detail, **f.versions} for n, f in told.items()}
         return wire.Hello(
             me.id, me.name, room.millis, room.memory, offered, __version__, me.labels, facts, self.leaving
         )
@@ -120,7 +123,7 @@ class Agent:
             self._over(launch.attempt_id, never)
             return
         shape = shape_of(launch.spec)
-        reasons = list(misfits(self.node(), shape))
+        reasons = [self.full] if self.full else list(misfits(self.node(), shape))
         if reasons:
             self._over(launch.attempt_id, Ended(clock.now(), Cause.REJECTED, None, "the node " + "; ".join(reasons)))
             return

@@ -164,9 +164,15 @@ class Journal:
                 lines.append(_Line(attempt=attempt_id, ended=entry.ended))
         data = b"".join(_encode(line) + b"\n" for line in lines)
         fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
-        os.write(fd, data)
-        os.fsync(fd)
-        os.replace(fresh, self._path)
+        try:
+            if os.write(fd, data) < len(data):
+                raise OSError(errno.ENOSPC, "the disk is full", str(fresh))
+            os.fsync(fd)
+            os.replace(fresh, self._path)
+        except OSError:
+            os.close(fd)
+            fresh.unlink(missing_ok=True)  # the old one still tells everything
+            raise
         self._old.append(self._fd)
         self._fd, self._size = fd, len(data)
         self._synced = self._written

@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import shutil
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -11,6 +12,7 @@ import structlog
 
 from windlass.core.ids import NODE, NodeId, is_id
 from windlass.core.placement.snapshot import Room
+from windlass.core.quantity import show_size
 from windlass.core.states import Driver
 from windlass.driver import base
 from windlass.driver.base import EngineUnavailable, Facts
@@ -41,6 +43,8 @@ log = structlog.get_logger("worker")
 
 READ_S = 2.0
 FACTS_S = 5.0
+#: Bytes that must be free in the data folder for new work: what runs needs some for its output and its end.
+DISK_LEAST = 16 * 2**20
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
@@ -171,6 +175,7 @@ def _drivers(settings: Settings, me: Identity, keeper: Keeper) -> Mapping[Driver
 async def _look(agent: Agent) -> bool:
     """See which drivers can work now, and adopt what is found where one has just come up. Whether that changed."""
     before = agent.node().drivers
+    agent.full = _full(agent.bench.folder)
     for name, driver in agent.drivers.items():
         was = agent.facts.get(name)
         try:
@@ -183,6 +188,14 @@ async def _look(agent: Agent) -> bool:
             facts = Facts(False, str(error))
         agent.facts[name] = facts
     return agent.node().drivers != before
+
+
+def _full(folder: Path) -> str:
+    """Why no attempt should begin on this disk; empty when it has room."""
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    return "" if free >= DISK_LEAST else f"has a full disk: {show_size(free)} left in worker.data"
 
 
 async def _watch_drivers(agent: Agent) -> None:
