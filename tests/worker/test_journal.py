@@ -151,3 +151,18 @@ def test_nobody_else_may_read_it(path: Path):
     book.close()
     assert path.stat().st_mode & 0o077 == 0
     assert json.loads(path.read_text().splitlines()[1])["launch"]["spec"]["env"] == {"SECRET": "x"}
+
+
+def test_a_full_disk_never_replaces_the_journal_by_half_of_one(path: Path, monkeypatch: pytest.MonkeyPatch):
+    first = Journal(path)
+    launch = a_launch()
+    first.launched([launch])
+    write = os.write
+    with monkeypatch.context() as full:
+        full.setattr(journal.os, "write", lambda fd, data: write(fd, data[: len(data) // 2]))
+        with pytest.raises(OSError, match="full"):
+            first._rewrite()
+    first.close()
+    second = Journal(path)
+    assert set(second.entries) == {launch.attempt_id}
+    second.close()
