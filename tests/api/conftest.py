@@ -8,7 +8,7 @@ import pytest
 from tests.api.serving import Api, serving, settings_for
 from tests.conftest import TEMPLATE, Servers
 
-_TABLES = ("schedulers", "jobs", "tasks", "attempts", "events", "log_chunks", "outbox", "nodes", "leases")
+_TABLES = ("schedulers", "jobs", "tasks", "attempts", "events", "log_chunks", "outbox", "inbox", "nodes", "leases")
 EMPTY = f"DO $$BEGIN {''.join(f'DELETE FROM {table}; ' for table in _TABLES)} END$$"
 
 _numbers = count(1)

@@ -8,10 +8,11 @@ import pytest
 from tests.builders import a_spec
 from tests.scheduler.conftest import N1, N2, Office, exited, open_office
 from tests.support import wait_until
+from windlass import metrics
 from windlass.core.events import CancelRequested
 from windlass.core.ids import AttemptId, JobId, NodeId
 from windlass.core.states import AttemptState, NodeState, TaskState
-from windlass.scheduler import dispatch
+from windlass.scheduler import dispatch, inventory
 from windlass.scheduler.desk import Rules
 from windlass.store import nodes
 from windlass.stream import orders, wire
@@ -34,6 +35,7 @@ async def hasty(database_url: str, redis_url: str) -> AsyncIterator[Office]:
 def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a node was sent counts as received at once."""
     monkeypatch.setattr(orders, "GRACE_S", -1.0)
+    monkeypatch.setattr(inventory, "ODD_S", -1.0)
 
 
 async def states(office: Office) -> dict[str, str]:
@@ -196,6 +198,7 @@ async def test_what_a_node_no_longer_knows_is_lost(office: Office) -> None:
     assert (live.task.state, live.attempt.state) == (TaskState.QUEUED, AttemptState.LOST)
 
 
+@pytest.mark.usefixtures("no_grace")
 async def test_what_the_ledger_does_not_know_is_forgotten(office: Office) -> None:
     """Only at the second beat: a picture may be behind by a moment."""
     await office.node()
@@ -208,6 +211,40 @@ async def test_what_the_ledger_does_not_know_is_forgotten(office: Office) -> Non
     assert await office.orders() == [wire.Forget((ghost,))]
 
 
+@pytest.mark.usefixtures("no_grace")
+async def test_an_end_that_was_never_reported_is_asked_for(office: Office) -> None:
+    await office.node()
+    _, attempt = await running(office)
+    await office.orders()
+    before = repairs(metrics.UNREPORTED_END)
+    await office.watch.hear(office.desk, [wire.Beat(N1, (attempt,), (attempt,))])
+    assert await office.orders() == [], "its report may be on its way"
+    await office.watch.hear(office.desk, [wire.Beat(N1, (attempt,), (attempt,))])
+    assert await office.orders() == [wire.Tell((attempt,))]
+    assert repairs(metrics.UNREPORTED_END) == before + 1
+    await office.report(exited(attempt))
+
+
+def repairs(kind: str) -> float:
+    return metrics.REPAIRS.labels(kind=kind)._value.get()
+
+
+@pytest.mark.usefixtures("no_grace")
+async def test_an_older_beat_says_nothing_of_what_is_held(office: Office) -> None:
+    """It came by another way, or after a newer one was heard, or others wait behind it."""
+    await office.node()
+    job, attempt = await running(office)
+    hear, held = office.watch.hear, (attempt,)
+    await hear(office.desk, [wire.Beat(N1, held, boot="b", at=10.0)])
+    await hear(office.desk, [wire.Beat(N1, boot="b", at=9.0)])
+    await hear(office.desk, [wire.Beat(N1, boot="b", at=11.0)], current=False)
+    await hear(office.desk, [wire.Beat(N1, boot="b", at=11.0), wire.Beat(N1, held, boot="b", at=12.0)])
+    assert (await office.ledger.task(job)).task.state is TaskState.ACTIVE
+    await hear(office.desk, [wire.Beat(N1, boot="b", at=13.0)])
+    assert (await office.ledger.task(job)).task.state is TaskState.QUEUED
+
+
+@pytest.mark.usefixtures("no_grace")
 async def test_what_the_picture_missed_is_taken_up(office: Office) -> None:
     await office.node()
     _, attempt = await running(office)

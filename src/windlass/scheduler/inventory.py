@@ -8,7 +8,8 @@
 | holds it | placed, or preparing, for long | the same: it may run already |
 | holds it | over, elsewhere, or unknown | have the node end and forget it |
 
-What may just be on its way is given time: an order GRACE_S seconds, anything else until the next beat.
+What may just be on its way is given time: an order GRACE_S seconds, anything else until a later beat, ODD_S or more
+after the first, shows it still.
 """
 
 from dataclasses import dataclass, field
@@ -23,15 +24,20 @@ from windlass.scheduler.ingest import Fact, advance
 from windlass.store import tasks
 from windlass.stream import orders, wire
 
+#: Seconds from the first beat that shows something odd to the one it is repaired at.
+ODD_S = 1.0
+
+Since = dict[AttemptId, float]
+
 
 @dataclass(slots=True)
 class Seen:
-    """What looked odd in a node's last beat; what still does in the next one is repaired."""
+    """A node's last beat: what looked odd in it, and since when."""
 
     boot: str = ""
     at: float = 0.0
-    strangers: set[AttemptId] = field(default_factory=lambda: set[AttemptId]())
-    ended: set[AttemptId] = field(default_factory=lambda: set[AttemptId]())
+    strangers: Since = field(default_factory=lambda: Since())
+    ended: Since = field(default_factory=lambda: Since())
 
 
 @dataclass(slots=True)
@@ -49,14 +55,14 @@ class Inventory:
         """Hold a node's beat, the newest there is, against the ledger, and repair."""
         picture = desk.picture
         held, ours = set(beat.attempts), picture.by_node[beat.node_id]
-        last = self.seen.get(beat.node_id, Seen())
-        now = Seen(beat.boot, beat.at, held - ours, ours & set(beat.ended))
-        self.seen[beat.node_id] = now
+        last, now = self.seen.get(beat.node_id, Seen()), picture.now()
+        strangers, old_strangers = _still(last.strangers, held - ours, now)
+        ended, old_ended = _still(last.ended, ours & set(beat.ended), now)
+        self.seen[beat.node_id] = Seen(beat.boot, beat.at, strangers, ended)
         await self._missing(desk, beat.node_id, ours - held)
-        self._unreported(desk, beat.node_id, ours & held, now.ended & last.ended)
-        again = now.strangers & last.strangers
-        if again:
-            await self._disown(desk, beat.node_id, again)
+        self._unreported(desk, beat.node_id, ours & held, old_ended)
+        if old_strangers:
+            await self._disown(desk, beat.node_id, old_strangers)
 
     async def _missing(self, desk: Desk, node_id: NodeId, missing: set[AttemptId]) -> None:
         now = desk.picture.now()
@@ -84,7 +90,7 @@ class Inventory:
         repaired(metrics.UNREPORTED_END, len(ended), node_id=node_id)
 
     async def _disown(self, desk: Desk, node_id: NodeId, strangers: set[AttemptId]) -> None:
-        """Attempts a node has held for two beats and the picture does not: over, superseded or unknown."""
+        """Attempts a node has held for a while and the picture does not: over, superseded or unknown."""
         found = await tasks.by_attempt(desk.conn, list(strangers))
         over: list[AttemptId] = []
         for attempt_id in strangers:
@@ -96,3 +102,9 @@ class Inventory:
         if over:
             desk.forget(node_id, over)
         repaired(metrics.UNKNOWN_ATTEMPT, len(over), node_id=node_id)
+
+
+def _still(last: Since, odd: set[AttemptId], now: float) -> tuple[Since, set[AttemptId]]:
+    """What is odd, and since when; and what of it has been for long. That counts as new after it was dealt with."""
+    old = {attempt_id for attempt_id in odd if attempt_id in last and now - last[attempt_id] >= ODD_S}
+    return {attempt_id: now if attempt_id in old else last.get(attempt_id, now) for attempt_id in odd}, old

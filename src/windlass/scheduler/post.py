@@ -71,12 +71,13 @@ class Post:
             return []
         self._looked = now
         found = await inbox.take(self.desk.conn, term=self.desk.term, suspect=SUSPECT)
-        self._taken = [letter.id for letter in found]
         parked = [letter.id for letter in found if letter.taken > DELIVERIES]
         if parked:
             log.error("letters_parked", ids=parked)
+            await inbox.clear(self.desk.conn, parked, term=self.desk.term)
             repaired(metrics.POISON_ENTRY, len(parked))
-        messages = self._reader.read([letter.body for letter in found if letter.taken <= DELIVERIES])
+        self._taken = [letter.id for letter in found if letter.id not in parked]
+        messages = self._reader.read([letter.body for letter in found if letter.id not in parked])
         if found:
             self._last_letter = now
         urgent = any(not isinstance(message, wire.Beat) for message in messages)

@@ -152,8 +152,8 @@ class Reporter:
             self._copies = Waiting()
 
     def offered(self) -> Waiting:
-        """What the exchange should deliver."""
-        return self._copies.before(self._waiting if self._producer.down else Waiting())
+        """What the exchange should deliver; beats it makes its own."""
+        return self._copies.before(self._waiting if self._producer.down else Waiting()).before(Waiting())
 
     def delivered(self, batch: Waiting) -> None:
         """The exchange has delivered these."""

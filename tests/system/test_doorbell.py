@@ -1,0 +1,177 @@
+"""The doorbell breaks: Redis away, refusing, emptied again and again, or out of the leader's reach alone. Jobs go on by
+poll and exchange, none is lost or run twice, and nobody's log is flooded."""
+
+import json
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import redis
+
+from tests.conftest import Servers
+from tests.support import wait_until
+from tests.system.cluster import Cluster, Role
+from tests.system.test_outages import all_ran_once, start_valkey, stop_valkey
+from windlass.chaos.proxy import DROP, PASS, Proxy
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+
+STREAM_EVENTS = {"redis_degraded", "redis_back", "stream_repaired", "entry_parked"}
+
+
+def boot_s() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Load:
+    """Short jobs, one every `every_s` seconds, and how long each took from its submission to its start."""
+
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        self.cluster, self.name = cluster, name
+        self.submitted: dict[str, tuple[str, float]] = {}
+
+    async def run(self, for_s: float, every_s: float = 0.1) -> None:
+        began = boot_s()
+        while boot_s() - began < for_s:
+            name = f"{self.name}{len(self.submitted)}"
+            at = boot_s()
+            self.submitted[name] = (self.cluster.submit(self.cluster.spec(name)), at)
+            await wait_until(lambda at=at: boot_s() - at >= every_s, "the next one's time")
+
+    async def over(self, within: float = 30) -> None:
+        jobs = await self.cluster.over(*[job_id for job_id, _ in self.submitted.values()], within=within)
+        all_ran_once(self.cluster, jobs)
+
+    def waits(self, since_s: float = 0.0) -> list[float]:
+        """Seconds to the start, sorted, of those submitted since_s or more after the first."""
+        first = min(at for _, at in self.submitted.values())
+        found = [
+            self.cluster.evidence(name)[0].at - at for name, (_, at) in self.submitted.items() if at - first >= since_s
+        ]
+        return sorted(found)
+
+
+def p99(waits: list[float]) -> float:
+    return waits[int(len(waits) * 0.99)]
+
+
+def lines(role: Role, *events: str) -> list[dict]:
+    found = [json.loads(line) for line in role.said().splitlines() if line.startswith("{")]
+    return [line for line in found if line["event"] in (events or STREAM_EVENTS)]
+
+
+def quiet(roles: list[Role], took_s: float, tail: int = 2) -> None:
+    """At most one line a second about the stream, in each role."""
+    for role in roles:
+        assert len(lines(role)) <= took_s + tail, (role.log.name, lines(role))
+
+
+async def whole_again(cluster: Cluster, worker: Role, within: float = 10) -> None:
+    """Redis serves all, the exchange has ended, and a job starts at once."""
+    began = time.monotonic()
+
+    def back() -> bool:
+        ended = len(lines(worker, "exchange_ends")) == len(lines(worker, "exchange_begins"))
+        return ended and cluster.http.get("/readyz").json()["checks"]["stream"] == "ok"
+
+    await wait_until(back, "the stream serves again", within)
+    fast = Load(cluster, f"after{began:.0f}-")
+
+    async def at_full_speed() -> bool:
+        await fast.run(0.2, 0.2)
+        await fast.over()
+        return fast.waits()[-1] < 0.5 or min(fast.waits()) < 0.3
+
+    await wait_until(at_full_speed, "full speed", within)
+
+
+async def test_redis_away_under_load(fragile: Cluster, own_servers: Servers) -> None:
+    roles = [fragile.api(), fragile.scheduler(), fragile.worker()]
+    await fragile.ready()
+    load = Load(fragile, "away")
+    began = time.monotonic()
+    stop_valkey(own_servers)
+    try:
+        await load.run(10)
+        await load.over()
+        assert p99(load.waits()) <= 2, load.waits()[-10:]
+        took = time.monotonic() - began
+        assert all(len(lines(role, "redis_degraded")) == 1 for role in roles), [lines(role) for role in roles]
+        assert fragile.http.get("/v1/cluster").json()["redis_degraded"] is True
+    finally:
+        start_valkey(own_servers)
+    await whole_again(fragile, roles[2])
+    quiet(roles, took)
+    assert all(lines(role, "redis_back") for role in roles[:2])
+
+
+async def test_the_leader_alone_is_cut_off(fragile: Cluster, own_servers: Servers) -> None:
+    """Redis serves everybody else, and swallows what the leader says without a word."""
+    server = Path(unquote(urlsplit(own_servers.valkey_url).path))
+    async with Proxy(server) as wire:
+        fragile.api()
+        scheduler = fragile.scheduler(**{"redis.url": f"redis://127.0.0.1:{wire.port}/0"})
+        worker = fragile.worker()
+        await fragile.ready()
+        await wire.change(DROP)
+        load = Load(fragile, "deaf")
+        await load.run(13)
+        await load.over()
+        assert load.waits()[-1] <= 8, load.waits()[-10:]
+        assert p99(load.waits(since_s=7)) <= 2, load.waits(since_s=7)[-10:]
+        await wire.change(PASS)
+        await whole_again(fragile, worker, 15)
+        assert len(lines(scheduler, "node_lost")) == 0
+
+
+@contextmanager
+def refusing(server: redis.Redis, how: str):
+    """Redis answers, and refuses."""
+    if how == "oom":
+        server.config_set("maxmemory", 1)
+    elif how == "readonly":
+        server.replicaof("127.0.0.1", 9)
+    else:
+        server.execute_command("ACL", "SETUSER", "rescue", "on", "nopass", "~*", "&*", "+@all")
+        server.execute_command("AUTH", "rescue", "any")
+        server.execute_command("ACL", "SETUSER", "default", "-@all")
+    try:
+        yield
+    finally:
+        if how == "oom":
+            server.config_set("maxmemory", 0)
+        elif how == "readonly":
+            server.replicaof("NO", "ONE")
+        else:
+            server.execute_command("ACL", "SETUSER", "default", "+@all")
+            server.execute_command("ACL", "DELUSER", "rescue")
+
+
+@pytest.mark.parametrize("how", ["oom", "readonly", "noperm"])
+async def test_a_redis_that_refuses(fragile: Cluster, own_servers: Servers, how: str) -> None:
+    roles = [fragile.api(), fragile.scheduler(), fragile.worker()]
+    await fragile.ready()
+    load = Load(fragile, how)
+    began = time.monotonic()
+    with redis.Redis.from_url(own_servers.valkey_url, single_connection_client=True) as server:
+        with refusing(server, how):
+            await load.run(3)
+            await load.over()
+            assert p99(load.waits()) <= 2.5, load.waits()[-10:]
+        await whole_again(fragile, roles[2])
+    quiet(roles, time.monotonic() - began)
+
+
+async def test_flushall_again_and_again(fragile: Cluster, own_servers: Servers) -> None:
+    roles = [fragile.api(), fragile.scheduler(), fragile.worker()]
+    await fragile.ready()
+    load, began = Load(fragile, "flushed"), time.monotonic()
+    with redis.Redis.from_url(own_servers.valkey_url) as server:
+        for _ in range(40):
+            await load.run(0.2, 0.05)
+            server.flushall()
+    await load.over(45)
+    quiet(roles, time.monotonic() - began)
+    assert not lines(roles[1], "entry_parked")
