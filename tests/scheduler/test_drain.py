@@ -1,8 +1,10 @@
 """Drain: what operators want of nodes, and what nodes want of themselves, is taken up."""
 
+import pytest
+
 from tests.builders import a_spec
 from tests.scheduler.conftest import N1, N2, Office, exited
-from tests.scheduler.test_watch import hasty, running, settled, states  # noqa: F401 - a fixture among them
+from tests.scheduler.test_watch import hasty, no_grace, running, settled, states  # noqa: F401 - fixtures among them
 from windlass.core.states import AttemptState, Cause, TaskState
 from windlass.scheduler import dispatch, drain
 from windlass.store import nodes
@@ -126,6 +128,7 @@ async def test_exclusive_work_goes_on_when_its_node_comes_back(hasty: Office) ->
     assert await hasty.report(exited(attempt)) == 1
 
 
+@pytest.mark.usefixtures("no_grace")
 async def test_a_node_that_comes_back_ends_what_was_superseded_and_keeps_the_rest(hasty: Office) -> None:  # noqa: F811
     await hasty.node(N1)
     job, old = await running(hasty)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +23,7 @@ from windlass.mint import new_id
 from windlass.stream import wire
 from windlass.stream.consume import GroupReader
 from windlass.stream.keys import LEADER_GROUP, Keys
-from windlass.stream.produce import Producer, connect
+from windlass.stream.produce import Producer, StreamDown, connect
 from windlass.worker.agent import Agent, Identity
 from windlass.worker.journal import Journal
 from windlass.worker.logs import Shipper
@@ -69,9 +69,9 @@ class Leader:
 
     async def listen(self) -> Sequence[wire.Report]:
         """All that was ever heard."""
-        reports = await self._reader.read(0.02)
-        self.heard += reports
-        await self.producer.send(read=self._reader.receipt())
+        with suppress(StreamDown):
+            self.heard += await self._reader.read(0.02)
+            await self.producer.send(read=self._reader.receipt())
         return self.heard
 
     async def hears(self, kind: type[R], attempt_id: AttemptId | None = None, count: int = 1) -> R:
