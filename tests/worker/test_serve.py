@@ -21,6 +21,7 @@ from windlass.errors import SettingsError
 from windlass.settings import Api as ApiSettings
 from windlass.settings import Redis, Settings, Worker
 from windlass.stream import wire
+from windlass.watchdog.protocol import FENCED
 from windlass.worker import serve as module
 from windlass.worker.serve import serve
 
@@ -147,6 +148,9 @@ async def test_a_worker_that_is_cut_off_tells_what_its_watchdog_ended_once_it_ca
         await leader.hears(wire.Started, job.attempt_id)
         with redis.Redis.from_url(redis_url) as client:
             client.client_pause(2000)
+            fenced = tmp_path / FENCED
+            await wait_until(lambda: fenced.exists() and job.attempt_id in fenced.read_text(), "its watchdog has acted")
+            await asyncio.to_thread(client.ping)
         exited = await leader.hears(wire.Exited, job.attempt_id)
         assert (exited.cause, exited.exit_code) == (Cause.NODE_LOST, 137)
         assert exited.message == "ended by the watchdog: no word from Redis or the API for 1 s"
