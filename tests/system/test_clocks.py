@@ -101,7 +101,7 @@ async def test_wall_clocks_jump_while_jobs_run(cluster: Cluster, clock: Clock):
     await cluster.ready()
     times = [datetime.fromisoformat(at) for at in re.findall(r'"time": "([^"]+)"', roles[1].said() + roles[2].said())]
     assert max(times) - datetime.now(UTC) > timedelta(minutes=50), "their clocks are ahead"
-    running = cluster.submit_all([cluster.spec(f"long{n}", "sleep 12", attempt_timeout="60s") for n in range(3)])
+    running = cluster.submit_all([cluster.spec(f"long{n}", "sleep 8", attempt_timeout="60s") for n in range(3)])
     for job_id in running:
         await cluster.state(job_id, "running")
     soon = cluster.submit(cluster.spec("soon", start_delay="5s"))

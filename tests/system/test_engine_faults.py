@@ -31,7 +31,7 @@ async def test_the_engine_is_killed_and_started_again(cluster: Cluster, lives_on
         cluster.worker(docker_url=engine.url)
         await cluster.ready()
         long = {"driver": "docker", "max_retries": 0}
-        ids = cluster.submit_all([cluster.spec(f"long{n}", "sleep 8; exit 4", **long) for n in range(3)])
+        ids = cluster.submit_all([cluster.spec(f"long{n}", "sleep 5; exit 4", **long) for n in range(3)])
         ids.append(cluster.submit(cluster.spec("process", "sleep 5")))
         names = ["long0", "long1", "long2", "process"]
         await wait_until(lambda: all(cluster.starts(name) for name in names), "all run", 20)

@@ -101,7 +101,7 @@ async def test_restarts_under_load(fragile: Cluster, own_servers: Servers) -> No
     fragile.scheduler()
     fragile.worker()
     await fragile.ready()
-    long = fragile.submit_all([fragile.spec(f"long{n}", "sleep 15") for n in range(3)])
+    long = fragile.submit_all([fragile.spec(f"long{n}", "sleep 9") for n in range(3)])
     for job_id in long:
         await fragile.state(job_id, "running")
     load, over = Load(fragile), asyncio.Event()
@@ -148,7 +148,7 @@ async def test_frozen_and_locked(fragile: Cluster, own_servers: Servers) -> None
     fragile.scheduler()
     fragile.worker()
     await fragile.ready()
-    first = fragile.submit(fragile.spec("first", "sleep 12"))
+    first = fragile.submit(fragile.spec("first", "sleep 9"))
     await fragile.state(first, "running")
     with frozen(family(postmaster(own_servers))):
         for limit in (6, 4, 1):  # one waits for an answer, one for a connection, and then it is known
