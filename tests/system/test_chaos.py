@@ -16,7 +16,15 @@ from windlass.chaos.faults import FAULTS
 
 pytestmark = pytest.mark.system
 
-LONG = {"worker-loss", "worker-freeze", "worker-cut-off", "worker-deaf", "worker-no-api", "power-cut"}
+LONG = {
+    "worker-loss",
+    "worker-freeze",
+    "worker-cut-off",
+    "worker-deaf",
+    "worker-no-api",
+    "worker-drain",
+    "redis-freeze",
+}
 SHORT = ",".join(name for name in FAULTS if name not in LONG | {"container-kill"})
 IN_CONTAINERS = "container-kill,leader-kill,worker-restart,worker-nap,watchdog-kill,flushall,api-kill,postgres-fast"
 
@@ -46,7 +54,7 @@ def checked(done: subprocess.CompletedProcess[str], faults: int, jobs: int) -> d
 
 @pytest.mark.timeout(150)
 def test_forty_faults_of_a_process_cluster(tmp_path: Path) -> None:
-    options = ("--duration", "45s", "--every", "0.9s", "--count", "40", "--seed", "11", "--faults", SHORT)
+    options = ("--duration", "36s", "--every", "0.8s", "--count", "40", "--seed", "11", "--faults", SHORT)
     done = chaos(*options, "-o", "json", "--report", str(tmp_path), within=140)
     report = checked(done, 30, 150)
     assert report["faults"]["count"] <= 40

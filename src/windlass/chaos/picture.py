@@ -34,9 +34,9 @@ def draw(report: Report) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_LEFT + _WIDTH + 20}" height="{height}">',
         f"<style>{_STYLE}</style>",
         f'<rect width="100%" height="100%" fill="#fff"/><text class="t" x="10" y="20">{escape(_title(report))}</text>',
-        *_bars(report, rows, top, scale),
-        *_curve(report.starts, graph, span, scale),
         *_axis(span, top, graph + _GRAPH, scale),
+        *_curve(report.starts, graph, span, scale),
+        *_bars(report, rows, top, scale),
         "</svg>",
     ]
     return "\n".join(parts)
