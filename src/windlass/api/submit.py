@@ -11,7 +11,7 @@ from windlass.api.answers import failures, reply
 from windlass.api.deps import BATCH_BODY_LIMIT, Means, Services, body
 from windlass.core.fields import parse_spec, spec_schema
 from windlass.core.ids import JOB, JobId
-from windlass.core.job import fingerprint
+from windlass.core.job import fingerprint, payload
 from windlass.core.parsers import FAULTS_LIMIT, short
 from windlass.core.placement.explain import impossible
 from windlass.core.placement.snapshot import shape_of
@@ -81,7 +81,7 @@ def checked(raw: object, services: Services) -> JobSpec:
 def new_job(spec: JobSpec, key: str | None, retry_of: JobId | None = None) -> NewJob:
     """A job on its way in."""
     canonical = _encode(spec)
-    mark = fingerprint(canonical) if key is not None else None
+    mark = fingerprint(_encode(payload(spec))) if key is not None else None
     return NewJob(JobId(new_id(JOB)), spec, canonical, key, mark, retry_of)
 
 

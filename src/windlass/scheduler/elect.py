@@ -61,6 +61,7 @@ class Elector:
         #: the lease as a standby last saw it, and since when it has looked the same
         self._seen: tuple[int, datetime] | None = None
         self._seen_since = 0.0
+        self._away = False
         self.term: int | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -70,8 +71,9 @@ class Elector:
                 try:
                     await self._say()
                     term = await self._stand()
+                    self._away = False
                 except Unavailable as error:
-                    log.warning("election_waits", error=str(error))
+                    self._waits(error)
                     await self._close()
                     term = None
                 if term is not None:
@@ -88,6 +90,12 @@ class Elector:
         if time.monotonic() - self._said >= SAY_S:
             await self._presence.say(await self._connection())
             self._said = time.monotonic()
+
+    def _waits(self, error: Unavailable) -> None:
+        """Once per outage, however often it is tried."""
+        if not self._away:
+            self._away = True
+            log.warning("election_waits", error=str(error))
 
     async def _connection(self) -> Conn:
         if self._conn is None or self._conn.closed:
