@@ -5,9 +5,13 @@ VENV ?= .venv
 PYTHON ?=
 # More arguments for pytest, e.g. make test ARGS="tests/core -x"
 ARGS ?=
+# How many simulated clusters, or which one
+SEEDS ?= 10000
+SEED ?=
+JOBS ?=
 BIN = "$(VENV)/bin"
 
-.PHONY: help install install-dev demo test check docs bench lock
+.PHONY: help install install-dev demo test check docs sim bench lock
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -35,6 +39,9 @@ check: install-dev ## lint, format, types, layers, file sizes
 docs: install-dev ## write the documents that are made from the code
 	@$(BIN)/python -m tests.house.documents
 	@$(BIN)/python scripts/job_spec_doc.py > docs/job-spec.md
+
+sim: install-dev ## simulate whole clusters, SEEDS=10000 of them; SEED=n tells one again, JOBS= processes
+	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED) --trace,--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS))
 
 bench: install ## measure, against peers in the same run
 	@$(BIN)/python -m bench

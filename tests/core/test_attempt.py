@@ -238,6 +238,16 @@ def test_what_nodes_send_back_is_bounded(end: Event) -> None:
     assert "sent back 21 times (limit 20); last: attempt 21" in (task.reason or "")
 
 
+def test_a_node_that_knows_nothing_of_what_ran_there_has_lost_it() -> None:
+    """Simulated seed 13: its machine had gone down; the limit that passed meanwhile is no failure of the job's."""
+    running = an_attempt(AttemptState.STOPPING, stop_cause=Cause.TIMEOUT)
+    unknown = Exited(T0 + 9, Cause.TIMEOUT, None, "a time limit passed; it never started")
+    result = moved(a_task(TaskState.ACTIVE), unknown, T0 + 9, running)
+    assert result.attempt is not None
+    assert (result.attempt.state, result.task.state) == (AttemptState.LOST, TaskState.QUEUED)
+    assert (result.task.retries, result.task.infra_losses) == (0, 1)
+
+
 def test_a_refusal_costs_neither_budget() -> None:
     task = moved(placed(a_task(spec=a_spec(max_retries=0))), Refused("no room"), T0).task
     assert (task.state, task.retries, task.infra_losses) == (TaskState.BACKOFF, 0, 0)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.support import wait_until
 from windlass.core.ids import AttemptId, JobId, NodeId
@@ -50,6 +51,28 @@ async def read(reader: GroupReader[wire.Report] | GroupReader[wire.Command]) -> 
 
 def bells(*names: str) -> list[wire.Report]:
     return [wire.Bell(name) for name in names]
+
+
+async def test_an_answer_that_was_lost_on_its_way_is_asked_for_again(client: Connect) -> None:
+    """Simulated seed 32: what it told of had been handed out, and stayed pending for as long as its reader lived."""
+    redis = client()
+    reader = GroupReader(redis, KEYS.leader, LEADER_GROUP, wire.reports())
+    assert await read(reader) == []
+    await Producer(client(), KEYS).report(bells("a"))
+    ask = redis.execute_command
+
+    async def lost(*command: object) -> None:
+        await ask(*command)
+        raise RedisConnectionError("Connection closed by server.")
+
+    redis.execute_command = lost
+    with pytest.raises(StreamDown):
+        await reader.read(0.01)
+    redis.execute_command = ask
+    assert await read(reader) == bells("a")
+    await Producer(client(), KEYS).send(read=reader.receipt())
+    pending = await client().xpending(KEYS.leader, LEADER_GROUP)
+    assert pending["pending"] == 0
 
 
 async def test_what_was_sent_before_the_first_reader_is_read(client: Connect) -> None:

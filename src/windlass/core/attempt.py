@@ -232,10 +232,18 @@ def _started(attempt: Attempt) -> Record:
     return Record("job.started", {"attempt": attempt.number, "attempt_id": attempt.id, "node": attempt.node_name})
 
 
+def _cause(attempt: Attempt, event: Exited) -> Cause | None:
+    """Why it ended, as far as its node can say."""
+    if event.cause is Cause.CANCELLED and attempt.stop_cause is Cause.DRAINED:
+        return Cause.DRAINED  # nodes are told to stop it as for a cancel: they need not know why
+    unknown = event.exit_code is None and event.started_at is None
+    if event.cause is Cause.TIMEOUT is attempt.stop_cause and unknown and attempt.started_at is not None:
+        return Cause.NODE_LOST  # it ran, and its node, asked to end it, knew nothing of it: it lost it long ago
+    return event.cause
+
+
 def _exit(task: Task, attempt: Attempt, event: Exited, now: float) -> Step:
-    cause = event.cause
-    if cause is Cause.CANCELLED and attempt.stop_cause is Cause.DRAINED:
-        cause = Cause.DRAINED  # nodes are told to stop it as for a cancel: they need not know why
+    cause = _cause(attempt, event)
     match cause:
         case None:
             state = A.SUCCEEDED
