@@ -118,6 +118,8 @@ class Cursor:
 class Connection:
     """One connection, as far as the store uses psycopg's."""
 
+    prepare_threshold = 0
+
     def __init__(self, world: World, database: Database, role: str) -> None:
         self._world, self._database = world, database
         self.process = alive()

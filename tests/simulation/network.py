@@ -1,4 +1,4 @@
-"""What lies between a program and a server: latency, partitions, and the moment at which each half of a call happens."""
+"""Between a program and a server: latency, partitions, and the moment at which each half of a call happens."""
 
 from __future__ import annotations
 

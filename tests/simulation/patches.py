@@ -119,7 +119,7 @@ def _boot_id() -> str:
     return f"{host.name}-{host.boots}"
 
 
-async def _connect(url: str, role: str) -> Any:
+async def _connect(url: str, role: str, **_: Any) -> Any:
     return await world().database.connect(url, role)
 
 
@@ -127,7 +127,7 @@ def _connect_stream(url: str, *_: Any, **__: Any) -> Any:
     return world().streams.connect(url)
 
 
-def _pool(url: str, role: str, size: int) -> Any:
+def _pool(url: str, role: str, size: int, **_: Any) -> Any:
     return world().database.pool(url, role, size)
 
 
