@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -116,7 +116,7 @@ def _crash_point(name: str) -> None:
 
 def _boot_id() -> str:
     host = alive().host
-    return f"{host.name}-{host.boots}"
+    return f"{host.boots:08x}-{host.name}"
 
 
 async def _connect(url: str, role: str, **_: Any) -> Any:
@@ -198,7 +198,7 @@ _REAL_OS = (
 def simulated() -> Generator[None]:
     """While inside, windlass lives in simulated worlds."""
     new = _replacements()
-    undo: list[tuple[ModuleType, str, Any]] = []
+    undo: list[tuple[Any, str, Any]] = []
     for module in _modules():
         for name, value in list(vars(module).items()):
             if id(value) not in new or (value is os and module.__name__.startswith(_REAL_OS)):
@@ -206,6 +206,7 @@ def simulated() -> Generator[None]:
             undo.append((module, name, value))
             setattr(module, name, new[id(value)])
     undo += _specials()
+    undo += _defaults()
     try:
         yield
     finally:
@@ -220,6 +221,21 @@ def _specials() -> list[tuple[ModuleType, str, Any]]:
     before = mock.MockDriver
     mock.MockDriver = lambda root: world().driver()  # type: ignore[assignment,misc]
     return [(mock, "MockDriver", before)]
+
+
+def _defaults() -> list[tuple[Any, str, Any]]:
+    """Clocks that are defaults of parameters."""
+    clock, undo = Clock(), list[tuple[Any, str, Any]]()
+    new = {time.monotonic: clock.monotonic, time.time: clock.time}
+    for module in _modules():
+        for owner in [module, *(v for v in vars(module).values() if isinstance(v, type))]:
+            for function in [f for f in vars(owner).values() if isinstance(f, FunctionType) and f.__defaults__]:
+                before = function.__defaults__ or ()
+                after = tuple(new.get(d, d) if callable(d) else d for d in before)
+                if after != before:
+                    undo.append((function, "__defaults__", before))
+                    function.__defaults__ = after
+    return undo
 
 
 @contextmanager

@@ -38,8 +38,8 @@ def _id(text: bytes | str) -> Id:
 @dataclass
 class Group:
     last: Id
-    #: delivered and not acknowledged, in order
-    pending: dict[Id, None] = field(default_factory=dict)
+    #: handed out and not acknowledged, in order: how many times
+    pending: dict[Id, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -148,7 +148,7 @@ class StreamServer:
 
     def _xack(self, call: Call, key: str, group: str, *ids: bytes) -> int:
         known = self.streams.get(key, Stream()).groups.get(group)
-        return 0 if known is None else sum(known.pending.pop(_id(i), True) is None for i in ids)
+        return 0 if known is None else sum(known.pending.pop(_id(i), 0) > 0 for i in ids)
 
     def _xdel(self, call: Call, key: str, *ids: bytes) -> int:
         entries = self.streams.get(key, Stream()).entries
@@ -175,25 +175,37 @@ class StreamServer:
 
         return read() or self._wait(call, key, read, block_s)
 
-    def _xreadgroup(self, call: Call, key: str, group: str, place: bytes, most: int, block_s: float) -> Any:
-        def known() -> tuple[Stream, Group]:
-            stream = self.streams.get(key)
-            if stream is None or group not in stream.groups:
-                raise ResponseError(f"NOGROUP No such key '{key}' or consumer group '{group}'")
-            return stream, stream.groups[group]
+    def _known(self, key: str, group: str) -> tuple[Stream, Group]:
+        stream = self.streams.get(key)
+        if stream is None or group not in stream.groups:
+            raise ResponseError(f"NOGROUP No such key '{key}' or consumer group '{group}'")
+        return stream, stream.groups[group]
 
-        stream, mine = known()
+    def _xpending(self, call: Call, key: str, group: str, start: bytes, most: int) -> list[dict[str, Any]]:
+        after = (0, 0) if start == b"-" else _id(start.removeprefix(b"("))
+        pending = [(p, times) for p, times in self._known(key, group)[1].pending.items() if p > after]
+        return [{"message_id": _text(p), "times_delivered": times} for p, times in pending[:most]]
+
+    def _ping(self, call: Call) -> bool:
+        return True
+
+    def _expire(self, call: Call, key: str, seconds: int) -> bool:
+        return key in self.streams  # no world lives so long
+
+    def _xreadgroup(self, call: Call, key: str, group: str, place: bytes, most: int, block_s: float) -> Any:
+        stream, mine = self._known(key, group)
         if place != b">":
             after = _id(place)
             again = [p for p in mine.pending if p > after][:most]
+            mine.pending.update({p: mine.pending[p] + 1 for p in again})
             return {key.encode(): [[(_text(p), stream.entries.get(p)) for p in again]]}
 
         def read() -> Any:
-            stream, mine = known()
+            stream, mine = self._known(key, group)
             fresh = [(p, f) for p, f in stream.entries.items() if p > mine.last][:most]
             for p, _ in fresh:
                 mine.last = max(mine.last, p)
-                mine.pending[p] = None
+                mine.pending[p] = 1
             return {key.encode(): [[(_text(p), f) for p, f in fresh]]} if fresh else None
 
         return read() or self._wait(call, key, read, block_s)
@@ -254,6 +266,25 @@ class Client:
         assert name == "XREAD", f"the simulation does not know {name}"
         return await self.call(lambda c: self._server.command(c, "xread", key, place, most, block_s))
 
+    @property
+    def connection_pool(self) -> Client:
+        return self
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:
+        return
+
+    async def ping(self) -> Any:
+        return await self.call(lambda c: self._server.command(c, "ping"))
+
+    async def xpending_range(self, key: str, group: str, start: bytes, end: str, count: int, consumer: str) -> Any:
+        return await self.call(lambda c: self._server.command(c, "xpending", key, group, start, count))
+
+    async def xack(self, key: str, group: str, *ids: bytes) -> Any:
+        return await self.call(lambda c: self._server.command(c, "xack", key, group, *ids))
+
+    async def xdel(self, key: str, *ids: bytes) -> Any:
+        return await self.call(lambda c: self._server.command(c, "xdel", key, *ids))
+
     async def xgroup_create(self, key: str, group: str, id: str = "$", mkstream: bool = False) -> Any:
         return await self.call(lambda c: self._server.command(c, "xgroup_create", key, group, id))
 
@@ -283,6 +314,9 @@ class Pipeline:
 
     def xdel(self, key: str, *ids: bytes) -> None:
         self._commands.append(("xdel", key, *ids))
+
+    def expire(self, key: str, seconds: int) -> None:
+        self._commands.append(("expire", key, seconds))
 
     async def execute(self) -> list[Any]:
         self._world.note("redis", [(c[0], c[1]) for c in self._commands])

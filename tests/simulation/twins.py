@@ -292,6 +292,12 @@ def all_live(ledger: Ledger, session: Session, values: Values) -> Rows:
     return [_of_attempt(ledger, a) for a in ledger.live()]
 
 
+@twin("tasks.LIVE_ON_NODE")
+def live_on_node(ledger: Ledger, session: Session, values: Values) -> Rows:
+    mine = [a for a in ledger.live() if a["node_id"] == values["node_id"]]
+    return [(*_of_attempt(ledger, a), ledger.now()) for a in mine]
+
+
 @twin("tasks.DUE")
 def due(ledger: Ledger, session: Session, values: Values) -> Rows:
     now = ledger.now()
@@ -540,7 +546,7 @@ def all_nodes(ledger: Ledger, session: Session, values: Values) -> Rows:
 def stale(ledger: Ledger, session: Session, values: Values) -> Rows:
     now = ledger.now()
     old = [(i, r) for i, r in sorted(ledger.outbox.items()) if r["created_at"] <= now - values["age"]]
-    return [(i, r["node_id"], r["body"], now - r["created_at"] > 5.0) for i, r in old[: values["limit"]]]
+    return [(i, r["node_id"], r["body"]) for i, r in old[: values["limit"]]]
 
 
 @twin("outbox.CLEAR")
@@ -548,6 +554,40 @@ def clear(ledger: Ledger, session: Session, values: Values) -> Rows:
     if ledger.holds_term(values["term"]):
         for number in values["ids"]:
             ledger.outbox.pop(number, None)
+        ledger.wrote(session, values["term"])
+    return [(fence_of(ledger, values["term"]),)]
+
+
+@twin("inbox.PUT")
+def put(ledger: Ledger, session: Session, values: Values) -> Rows:
+    now = ledger.now()
+    for number in [number for number, row in ledger.inbox.items() if row["created_at"] < now - 60]:
+        del ledger.inbox[number]
+    ledger.inbox[next(ledger.numbers)] = {"body": values["body"], "taken": 0, "created_at": now}
+    return []
+
+
+@twin("inbox.TAKE")
+def take_letters(ledger: Ledger, session: Session, values: Values) -> Rows:
+    term, suspect = values["term"], values["suspect"]
+    if not ledger.holds_term(term):
+        return [(None, None, None, None)]
+    fresh = [number for number, row in ledger.inbox.items() if row["taken"] < suspect][: values["limit"]]
+    taken = sorted(fresh + [number for number, row in ledger.inbox.items() if row["taken"] >= suspect][:1])
+    for number in taken:
+        ledger.inbox[number]["taken"] += 1
+    if not taken:
+        return [(term, None, None, None)]
+    ledger.wrote(session, term)
+    rows = [ledger.inbox[number] for number in taken]
+    return [(term, taken, [row["body"] for row in rows], [row["taken"] for row in rows])]
+
+
+@twin("inbox.CLEAR")
+def clear_letters(ledger: Ledger, session: Session, values: Values) -> Rows:
+    if ledger.holds_term(values["term"]):
+        for number in values["ids"]:
+            ledger.inbox.pop(number, None)
         ledger.wrote(session, values["term"])
     return [(fence_of(ledger, values["term"]),)]
 
