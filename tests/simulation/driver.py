@@ -109,6 +109,10 @@ class SimulatedDriver:
             return Facts(False, "the engine does not answer")
         return Facts(True)
 
+    def never_started(self, attempt_id: str, received_at: float) -> bool:
+        """As containers: what can't be found may have run and gone."""
+        return False
+
     async def prepare(self, ticket: Ticket) -> None:
         await self._verb(0.05)
         self._world.see(ticket.attempt_id in self._engine.containers, "prepared_again")

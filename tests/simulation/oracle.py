@@ -221,8 +221,8 @@ class Oracle:
                     self._say(f"two copies of exclusive {first.job_id} for {both:.3f} s")
                 elif both > OVERLAP_S:
                     self._say(f"two copies of {first.job_id} for {both:.1f} s")
-                elif attempts.get(first.attempt_id, {}).get("state") != "lost":
-                    self._say(f"two copies of {first.job_id}, and the first was not lost")
+                elif attempts.get(min(first, second, key=lambda c: c.number).attempt_id, {}).get("state") != "lost":
+                    self._say(f"two copies of {first.job_id}, and the earlier was not lost")
 
 
 class _Line(msgspec.Struct):

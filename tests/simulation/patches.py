@@ -18,10 +18,9 @@ from contextlib import contextmanager
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-import httpx2
-
 import windlass.crash
 import windlass.driver.keeper
+import windlass.http
 import windlass.store.db
 import windlass.store.pool
 import windlass.stream.produce
@@ -92,14 +91,8 @@ class Machine:
         return alive().host.name
 
 
-class Http:
-    """In place of the module `httpx2`."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(httpx2, name)
-
-    def AsyncClient(self, *, timeout: float = 30.0, **_: Any) -> Client:
-        return Client(world().door, timeout)
+def _http_client(*, timeout: float = 30.0, **_: Any) -> Client:
+    return Client(world().door, timeout)
 
 
 def _crash_point(name: str) -> None:
@@ -170,7 +163,7 @@ def _replacements() -> dict[int, Any]:
         id(random): chance,
         id(secrets): chance,
         id(platform): Machine(),
-        id(httpx2): Http(),
+        id(windlass.http.HttpClient): _http_client,
         id(fcntl): Fcntl(),
         id(windlass.store.db.connect): _connect,
         id(windlass.store.db.make_pool): _pool,

@@ -87,6 +87,11 @@ def fence_of(ledger: Ledger, term: int | None) -> int | None:
     return term if term is not None and ledger.holds_term(term) else None
 
 
+def _now(ledger: Ledger, values: Values) -> float:
+    """The caller's clock, or else the server's."""
+    return ledger.now() if values["now"] is None else values["now"]
+
+
 def moment(seconds: float | None) -> datetime | None:
     """As psycopg shows a timestamptz."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
@@ -300,7 +305,7 @@ def live_on_node(ledger: Ledger, session: Session, values: Values) -> Rows:
 
 @twin("tasks.DUE")
 def due(ledger: Ledger, session: Session, values: Values) -> Rows:
-    now = ledger.now()
+    now = _now(ledger, values)
     fallen = [t for t in ledger.tasks.values() if t["wake_at"] is not None and t["wake_at"] <= now]
     fallen.sort(key=lambda t: t["wake_at"])
     return [_with_latest(ledger, t) for t in fallen[: values["limit"]]]
@@ -309,7 +314,7 @@ def due(ledger: Ledger, session: Session, values: Values) -> Rows:
 @twin("tasks.NEXT_DUE")
 def next_due(ledger: Ledger, session: Session, values: Values) -> Rows:
     soonest = min((t["wake_at"] for t in ledger.tasks.values() if t["wake_at"] is not None), default=None)
-    return [(None if soonest is None else soonest - ledger.now(),)]
+    return [(None if soonest is None else soonest - _now(ledger, values),)]
 
 
 @twin("tasks.CLOCK")
@@ -351,13 +356,18 @@ _jobs = msgspec.json.Decoder(list[Row])
 
 def _new_task(ledger: Ledger, row: Row, now: float) -> Row:
     """A row of tasks with its defaults."""
+    start = row["start_at"] if row["start_at"] is not None else None
+    start = now + row["start_in"] if start is None and row["start_in"] is not None else start
+    later = start is not None and start > now
+    limits = [row["deadline_in"]] if later else [row["queue_in"], row["deadline_in"]]
+    wakes = [now + limit for limit in limits if limit is not None] + ([start] if later else [])
     return {
         "id": row["task"],
         "job_id": row["id"],
         "shape": row["shape"],
         "priority": row["priority"],
         "seq": next(ledger.numbers),
-        "state": "queued",
+        "state": "backoff" if later else "queued",
         "version": 0,
         "attempts": 0,
         "retries": 0,
@@ -365,11 +375,11 @@ def _new_task(ledger: Ledger, row: Row, now: float) -> Row:
         "node_losses": 0,
         "refusals": 0,
         "cancel_requested": False,
-        "reason": None,
+        "reason": f"starts at {moment(start):%Y-%m-%dT%H:%M:%SZ}" if later else None,
         "created_at": now,
         "queued_at": now,
-        "not_before": None,
-        "wake_at": None if row["wake_in"] is None else now + row["wake_in"],
+        "not_before": start if later else None,
+        "wake_at": min(wakes, default=None),
         "finished_at": None,
         "expire_at": None,
     }
@@ -412,7 +422,7 @@ def delete(ledger: Ledger, session: Session, values: Values) -> Rows:
 
 @twin("jobs.EXPIRED")
 def expired(ledger: Ledger, session: Session, values: Values) -> Rows:
-    now = ledger.now()
+    now = _now(ledger, values)
     over = [t for t in ledger.tasks.values() if t["expire_at"] is not None and t["expire_at"] <= now]
     over.sort(key=lambda t: t["expire_at"])
     return [(t["job_id"],) for t in over[: values["limit"]]]

@@ -24,6 +24,9 @@ from windlass.worker.reporter import Reporter
 
 log = structlog.get_logger("worker")
 
+#: Seconds between tries to remove what is left of an attempt while its engine is away.
+REMOVE_FIRST_S, REMOVE_MOST_S = 0.5, 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class Bench:
@@ -206,7 +209,15 @@ class Run:
         """Remove what is left of it, once its outcome is kept elsewhere."""
         if self._driver.keeps_outcome:
             await self._bench.journal.sync()
-        try:
-            await self._driver.remove(self.ticket)
-        except (DriverFault, EngineUnavailable) as error:
-            log.warning("remove_failed", attempt_id=self.ticket.attempt_id, error=str(error))
+        pause = REMOVE_FIRST_S
+        while True:
+            try:
+                await self._driver.remove(self.ticket)
+                return
+            except DriverFault as fault:
+                log.warning("remove_failed", attempt_id=self.ticket.attempt_id, error=fault.message)
+                return
+            except EngineUnavailable as error:  # it comes back, perhaps before anyone has seen that it was away
+                log.warning("remove_waits", attempt_id=self.ticket.attempt_id, error=str(error))
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, REMOVE_MOST_S)
