@@ -11,6 +11,7 @@ import pkgutil
 import platform
 import random
 import secrets
+import shutil
 import sys
 import time
 from collections.abc import Generator
@@ -24,7 +25,7 @@ import windlass.http
 import windlass.store.db
 import windlass.store.pool
 import windlass.stream.produce
-from tests.simulation.disk import Fcntl, Os
+from tests.simulation.disk import Fcntl, Os, Shutil
 from tests.simulation.http import Client
 from tests.simulation.process import EPOCH, PROCESS, Killed, alive
 
@@ -165,6 +166,7 @@ def _replacements() -> dict[int, Any]:
         id(platform): Machine(),
         id(windlass.http.HttpClient): _http_client,
         id(fcntl): Fcntl(),
+        id(shutil): Shutil(),
         id(windlass.store.db.connect): _connect,
         id(windlass.store.db.make_pool): _pool,
         id(windlass.stream.produce.connect): _connect_stream,
@@ -194,7 +196,7 @@ def simulated() -> Generator[None]:
     undo: list[tuple[Any, str, Any]] = []
     for module in _modules():
         for name, value in list(vars(module).items()):
-            if id(value) not in new or (value is os and module.__name__.startswith(_REAL_OS)):
+            if id(value) not in new or (value in (os, shutil) and module.__name__.startswith(_REAL_OS)):
                 continue
             undo.append((module, name, value))
             setattr(module, name, new[id(value)])
