@@ -9,6 +9,8 @@ ARGS ?=
 SEEDS ?= 10000
 SEED ?=
 JOBS ?=
+# How many tests run at the same time; most of them wait more than they work. 0: one after the other.
+JOBS ?= 3
 BIN = "$(VENV)/bin"
 
 .PHONY: help install install-dev demo test check docs sim bench lock
@@ -27,7 +29,7 @@ demo: install ## start everything, run the examples as real jobs, stop everythin
 	@$(BIN)/python examples/demo.py
 
 test: install-dev ## run the whole test suite
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: install-dev ## lint, format, types, layers, file sizes
 	$(BIN)/ruff check .
