@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from tests.api.serving import SEED, Api, assert_problem, serving, settings_for
 from tests.support import wait_until
@@ -27,11 +28,13 @@ class Own:
     def __init__(self, folder: DataFolder) -> None:
         self.postgres, self.valkey = Postgres(folder), Valkey(folder)
         self.api: Api
+        self.stream_url = ""
 
     async def start(self) -> tuple[str, str]:
         database = await self.postgres.start()
         await migrate(database)
-        return database, await self.valkey.start()
+        self.stream_url = await self.valkey.start()
+        return database, self.stream_url
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +201,31 @@ async def test_without_the_stream_everything_works_slower(own: Own):
         assert (await asyncio.wait_for(waiting, 5)).json()["state"] == "cancelled"
     finally:
         await own.valkey.start()
+    await healed(own)
+
+
+async def test_a_stream_that_hangs_costs_submits_and_watchers_nothing(own: Own):
+    """It takes connections and answers nothing: nobody waits for a bell, and who waits for news looks by the clock."""
+    with redis.Redis.from_url(own.stream_url) as stream:
+        stream.client_pause(6000)
+    began = time.monotonic()
+    ids = [await own.api.submit() for _ in range(10)]
+    assert time.monotonic() - began < 2
+    seen: list[str] = []
+
+    async def follow() -> None:
+        async with own.api.events(f"/v1/events?job={ids[0]}&cursor=0-0") as events:
+            async for event in events:
+                seen.append(event.type)
+                if event.type == "job.cancelled":
+                    return
+
+    following = asyncio.create_task(follow())
+    waiting = asyncio.create_task(own.api.http.get(f"/v1/jobs/{ids[0]}?wait=20"))
+    await wait_until(lambda: seen, "the first event is seen")
+    assert (await own.api.http.post(f"/v1/jobs/{ids[0]}/cancel")).status_code == 202
+    assert (await asyncio.wait_for(waiting, 5)).json()["state"] == "cancelled"
+    await asyncio.wait_for(following, 5)
     await healed(own)
 
 

@@ -94,7 +94,7 @@ async def test_redis_away_under_load(fragile: Cluster, own_servers: Servers) -> 
     began = time.monotonic()
     stop_valkey(own_servers)
     try:
-        await load.run(10)
+        await load.run(6)
         await load.over()
         assert p99(load.waits()) <= 2, load.waits()[-10:]
         took = time.monotonic() - began
@@ -117,7 +117,7 @@ async def test_the_leader_alone_is_cut_off(fragile: Cluster, own_servers: Server
         await fragile.ready()
         await wire.change(DROP)
         load = Load(fragile, "deaf")
-        await load.run(13)
+        await load.run(11)
         await load.over()
         assert load.waits()[-1] <= 8, load.waits()[-10:]
         assert p99(load.waits(since_s=7)) <= 2, load.waits(since_s=7)[-10:]
@@ -157,7 +157,7 @@ async def test_a_redis_that_refuses(fragile: Cluster, own_servers: Servers, how:
     began = time.monotonic()
     with redis.Redis.from_url(own_servers.valkey_url, single_connection_client=True) as server:
         with refusing(server, how):
-            await load.run(3)
+            await load.run(1.5)
             await load.over()
             assert p99(load.waits()) <= 2.5, load.waits()[-10:]
         await whole_again(fragile, roles[2])

@@ -60,8 +60,9 @@ class Post:
         with suppress(StreamDown):  # told by its line; the exchange stands in
             streamed = await reader.read(max(0.001, min(within_s, self._looked + self._pause - time.monotonic())))
         letters = await self._letters()
-        by_exchange = reader.down and time.monotonic() - self._last_letter <= HEARD_S
-        if not (reader.drained or by_exchange):
+        by_stream = reader.drained and not self.desk.producer.down  # where we can't write, nobody can
+        by_exchange = self.desk.deaf and time.monotonic() - self._last_letter <= HEARD_S
+        if not (by_stream or by_exchange):
             watch.deaf()
         return Mail(streamed, reader.drained, letters)
 
