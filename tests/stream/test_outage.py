@@ -114,6 +114,24 @@ async def test_a_refusal_is_an_outage_until_a_call_succeeds(server: Redis, redis
     await redis.aclose()
 
 
+async def test_a_password_that_no_longer_counts_is_an_outage_too(server: Redis, redis_url: str) -> None:
+    redis = connect(redis_url)
+    producer, reader = Producer(redis, KEYS), GroupReader(redis, KEYS.leader, LEADER_GROUP, wire.reports())
+    await server.config_set("requirepass", "new")
+    try:
+        with pytest.raises(StreamDown, match="(?i)authenticat"):
+            await producer.report([wire.Bell("jobs")])
+        with pytest.raises(StreamDown, match="(?i)authenticat"):
+            await reader.read(0.01)
+    finally:
+        await server.config_set("requirepass", "")
+    await producer.opened(5)
+    await producer.report([wire.Bell("jobs")])
+    producer.close()
+    reader.close()
+    await redis.aclose()
+
+
 async def test_a_server_that_hangs_costs_one_wait(redis_url: str) -> None:
     async with Proxy(socket_of(redis_url)) as proxy:
         redis = connect(f"redis://127.0.0.1:{proxy.port}/0")

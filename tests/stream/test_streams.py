@@ -69,7 +69,7 @@ async def test_an_answer_that_was_lost_on_its_way_is_asked_for_again(client: Con
     with pytest.raises(StreamDown):
         await reader.read(0.01)
     redis.execute_command = ask
-    assert await read(reader) == bells("a")
+    assert await reader.read(5) == bells("a"), "as soon as the line is open again"
     await Producer(client(), KEYS).send(read=reader.receipt())
     pending = await client().xpending(KEYS.leader, LEADER_GROUP)
     assert pending["pending"] == 0
