@@ -119,9 +119,9 @@ async def test_a_password_that_no_longer_counts_is_an_outage_too(server: Redis, 
     producer, reader = Producer(redis, KEYS), GroupReader(redis, KEYS.leader, LEADER_GROUP, wire.reports())
     await server.config_set("requirepass", "new")
     try:
-        with pytest.raises(StreamDown, match="(?i)authenticat"):
+        with pytest.raises(StreamDown, match=r"(?i)authenticat"):
             await producer.report([wire.Bell("jobs")])
-        with pytest.raises(StreamDown, match="(?i)authenticat"):
+        with pytest.raises(StreamDown, match=r"(?i)authenticat"):
             await reader.read(0.01)
     finally:
         await server.config_set("requirepass", "")

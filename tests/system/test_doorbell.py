@@ -104,7 +104,7 @@ async def test_redis_away_under_load(fragile: Cluster, own_servers: Servers) -> 
         start_valkey(own_servers)
     await whole_again(fragile, roles[2])
     quiet(roles, took)
-    assert all(lines(role, "redis_back") for role in roles[:2])
+    await wait_until(lambda: all(lines(role, "redis_back") for role in roles), "its end is told")
 
 
 async def test_the_leader_alone_is_cut_off(fragile: Cluster, own_servers: Servers) -> None:
