@@ -115,8 +115,10 @@ class SimulatedDriver:
 
     async def prepare(self, ticket: Ticket) -> None:
         await self._verb(0.05)
-        self._world.see(ticket.attempt_id in self._engine.containers, "prepared_again")
-        if ticket.attempt_id not in self._engine.containers:
+        known = self._engine.containers.get(ticket.attempt_id)
+        if known is not None and known.started is not None and (known.removed or known.host is not self._host):
+            self._world.broken(f"attempt {ticket.attempt_id} is run a second time")
+        if known is None:
             env = ticket.spec.env
             self._engine.containers[ticket.attempt_id] = Container(
                 ticket.attempt_id,

@@ -13,6 +13,7 @@ import msgspec
 from tests.simulation import disk
 from tests.simulation.driver import LINE, Container
 from tests.simulation.ledger import LIVE, OVER, Row, Session
+from windlass.core.ids import task_of
 from windlass.core.spec import JobSpec
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 OVERLAP_S = 15.0
 #: What clocks, reports of ages and latencies may add up to.
 SLACK_S = 0.6
+#: What came this many seconds ago may just be being dealt with.
+JUST_S = 3.0
 
 
 class Oracle:
@@ -96,7 +99,7 @@ class Oracle:
                 yield f"container of {container.attempt_id} on {container.host.name} is left"
         if ledger.outbox:
             yield f"{len(ledger.outbox)} rows in the outbox"
-        if ledger.inbox:
+        if any(row["created_at"] < ledger.now() - JUST_S for row in ledger.inbox.values()):
             yield f"{len(ledger.inbox)} rows in the inbox"
         for key, stream in world.streams.streams.items():
             for group in stream.groups.values():
@@ -109,7 +112,7 @@ class Oracle:
 
     def _old(self, pending: Iterable[tuple[int, int]]) -> bool:
         """Whether one is older than what is just being read."""
-        return min(pending)[0] < (self._world.loop.now - 3.0) * 1000
+        return min(pending)[0] < (self._world.loop.now - JUST_S) * 1000
 
     def judge(self) -> list[str]:
         """Every promise, once all is quiet. Returns what is broken."""
@@ -137,6 +140,8 @@ class Oracle:
             promised |= ids
             if len(ids) > 1:
                 self._say(f"{wish.key} is {len(ids)} jobs")
+            if wish.cancelled and not all(ledger.tasks[task_of(i)]["cancel_requested"] for i in ids):
+                self._say(f"the cancel of {wish.key} was taken and is lost")
             if not ids <= ledger.jobs.keys():
                 self._say(f"{wish.key} was accepted and is lost")
         for job_id in ledger.jobs.keys() - promised:
@@ -195,6 +200,12 @@ class Oracle:
                 return "" if task["cancel_requested"] else "nobody asked for it"
             case ("rejected", _):
                 return "it ran" if ran else ""
+            case ("lost", _) if spec.exclusive and attempt["message"] == "the node's lease lapsed":
+                return "it is exclusive, and nobody had proven it gone"
+            case ("lost", _) if "no longer knows" in attempt["message"] and ran and by == "itself":
+                machine = self._world.machines[attempt["node_name"]]
+                forgetful = machine.host.boots > 1 or disk.disk_of(str(machine.root)).was_full
+                return "" if forgetful else "its node forgot how it ended"
             case _:
                 return ""
 

@@ -39,6 +39,8 @@ class Wish:
     twice: bool = False
     #: ids the API has answered with
     accepted: list[JobId] = field(default_factory=list)
+    #: its cancel was written
+    cancelled: bool = False
 
 
 def wishes(draw: Random, until: float) -> list[Wish]:
@@ -105,7 +107,8 @@ async def _want(world: World, wish: Wish) -> None:
     world.note("accepted", wish.key, answer.id)
     if wish.cancel_at is not None:
         await asyncio.sleep(max(0.0, wish.cancel_at - world.loop.now))
-        await _until_answered(world, lambda services: jobs._move(services, answer.id, CancelRequested()))
+        said = await _until_answered(world, lambda services: jobs._move(services, answer.id, CancelRequested()))
+        wish.cancelled = wish.cancelled or said is None
 
 
 async def _until_answered(world: World, work: Work) -> Any:
