@@ -10,7 +10,7 @@ SEEDS ?= 10000
 SEED ?=
 JOBS ?=
 # How many tests run at the same time; most of them wait more than they work. 0: one after the other.
-JOBS ?= 3
+AT_ONCE ?= 3
 BIN = "$(VENV)/bin"
 
 .PHONY: help install install-dev demo test check docs sim bench lock
@@ -29,7 +29,7 @@ demo: install ## start everything, run the examples as real jobs, stop everythin
 	@$(BIN)/python examples/demo.py
 
 test: install-dev ## run the whole test suite
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile $(ARGS)
 
 check: install-dev ## lint, format, types, layers, file sizes
 	$(BIN)/ruff check .
