@@ -29,6 +29,7 @@ class Container:
     number: int
     fence: int
     host: Host
+    boot: int
     exit_code: int
     natural_end: float = 0.0
     started: float | None = None
@@ -117,7 +118,10 @@ class SimulatedDriver:
         await self._verb(0.05)
         known = self._engine.containers.get(ticket.attempt_id)
         if known is not None and known.started is not None and (known.removed or known.host is not self._host):
-            self._world.broken(f"attempt {ticket.attempt_id} is run a second time")
+            if known.host is self._host and known.boot == self._host.boots:
+                self._world.broken(f"attempt {ticket.attempt_id} is run a second time")
+            self._engine.containers[f"{ticket.attempt_id} of boot {known.boot}"] = known  # gone with its machine
+            known = None
         if known is None:
             env = ticket.spec.env
             self._engine.containers[ticket.attempt_id] = Container(
@@ -126,6 +130,7 @@ class SimulatedDriver:
                 ticket.number,
                 ticket.fence,
                 self._host,
+                self._host.boots,
                 0 if ticket.number > int(env.get("fail_times", "0")) else int(env.get("exit_code", "1")),
                 ignores_stop=env.get("ignore_stop") == "1",
                 lines=int(env.get("lines", "0")),

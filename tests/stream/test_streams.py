@@ -53,6 +53,18 @@ def bells(*names: str) -> list[wire.Report]:
     return [wire.Bell(name) for name in names]
 
 
+async def test_what_a_frozen_reader_took_is_found_again(client: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulated seed 1252: a former leader, frozen while it read, was handed an entry; nobody looked for it."""
+    frozen, reader = leader(client), leader(client)
+    await read(frozen)
+    await read(reader)
+    await Producer(client(), KEYS).report(bells("a"))
+    assert await read(frozen) == bells("a")
+    assert await read(reader) == []
+    monkeypatch.setattr("windlass.stream.consume.LOOK_AGAIN_S", 0.0)
+    assert await read(reader) == bells("a")
+
+
 async def test_an_answer_that_was_lost_on_its_way_is_asked_for_again(client: Connect) -> None:
     """Simulated seed 32: what it told of had been handed out, and stayed pending for as long as its reader lived."""
     redis = client()

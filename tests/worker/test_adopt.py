@@ -53,6 +53,18 @@ async def test_an_adopted_one_still_has_its_limits_and_can_be_stopped(tmp_path: 
         assert (await after.exited(endless)).cause is Cause.CANCELLED
 
 
+async def test_a_stop_is_remembered(tmp_path: Path, redis_url: str, api: Api):
+    """Simulated seed 1608: its agent died within the grace, and the end was taken for a failure of the job's own."""
+    deaf = a_launch(env={"run_for": "60", "ignore_stop": "1"}, stop_grace=0.3)
+    async with at_work(tmp_path, redis_url, base_of(api)) as before:
+        before.obey(deaf)
+        await before.leader.hears(wire.Started, deaf.attempt_id)
+        before.obey(a_stop(deaf, Cause.TIMEOUT))
+    async with at_work(tmp_path, redis_url, base_of(api)) as after:
+        await adopt(after.agent, Driver.MOCK, after.agent.drivers[Driver.MOCK])
+        assert (await after.exited(deaf)).cause is Cause.TIMEOUT
+
+
 async def test_open_and_not_found_is_lost_and_not_started_again(tmp_path: Path, redis_url: str, api: Api):
     launch = a_launch(env={"run_for": "60"})
     async with at_work(tmp_path, redis_url, base_of(api)) as before:

@@ -1,6 +1,7 @@
 """The agent's commands: each may come twice, late, or out of order, and does the same."""
 
 import asyncio
+import errno
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,22 @@ async def test_a_stop_before_its_launch_keeps_it_from_starting(site: Site):
     site.obey(launch)
     assert not site.agent.runs
     assert not site.journal.entries
+
+
+async def test_what_could_not_be_noted_is_not_run_later(site: Site, monkeypatch: pytest.MonkeyPatch):
+    """Simulated seed 1504: the order came twice, and the second time there was room on the disk again."""
+    launch = a_launch()
+
+    def full(_: object) -> None:
+        raise OSError(errno.ENOSPC, "the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(site.journal, "launched", full)
+        site.obey(launch)
+    await site.leader.hears(wire.Refused, launch.attempt_id)
+    site.obey(launch)
+    assert not site.agent.runs
+    assert launch.attempt_id not in site.journal.entries
 
 
 async def test_a_stop_after_the_end_tells_the_end_again(site: Site):

@@ -6,6 +6,7 @@ An entry that was handed out again and again and never got its receipt is poison
 parked: told in the log, and deleted.
 """
 
+import time
 from collections.abc import Awaitable, Sequence
 from typing import Any, Generic, TypeVar, cast
 
@@ -25,6 +26,9 @@ log = structlog.get_logger("stream")
 COUNT = 500
 #: An entry handed out more often than this without a receipt is parked.
 DELIVERIES = 5
+#: Seconds after which a reader looks again for what its name was handed and it never got: a former reader that was
+#: frozen in the middle of a read takes what comes until it is noticed.
+LOOK_AGAIN_S = 30.0
 #: From this many on it is under suspicion, and read alone, so that others don't share its fate.
 SUSPECT = 3
 
@@ -54,6 +58,7 @@ class GroupReader(Generic[T]):
         self._line = Line(redis, health or Health(), f"to read {key}")
         self._from: bytes = b"0"  # first what an earlier consumer of this name left pending, then what is new
         self._read: list[bytes] = []
+        self._looked = time.monotonic()
         self.recreated = 0
         #: whether the last read took all there was: no backlog, and nothing inherited
         self.drained = False
@@ -68,6 +73,8 @@ class GroupReader(Generic[T]):
         StreamDown."""
         self.drained = False
         await self._line.opened(block_s)
+        if not self._read and time.monotonic() - self._looked > LOOK_AGAIN_S:
+            self._from, self._looked = b"0", time.monotonic()
         try:
             entries = await self._line.ask(lambda: self._next(block_s, count), block_s + ANSWER_S)
         except StreamDown:

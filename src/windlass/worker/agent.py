@@ -98,6 +98,7 @@ class Agent:
             for attempt_id in fresh:
                 why = f"the node can't note what it runs: {error.strerror}"
                 self.bench.reporter.say(wire.Refused(self.me.id, attempt_id, why))
+                self._close(attempt_id)  # the same order may come again, once there is room
             fresh.clear()
         for launch in fresh.values():
             self._admit(launch)

@@ -40,6 +40,7 @@ class _Line(msgspec.Struct, omit_defaults=True):
     received_at: float = 0.0
     attempt: AttemptId | None = None
     ended: Ended | None = None
+    stop: tuple[Cause, str] | None = None
     forget: tuple[AttemptId, ...] = ()
 
 
@@ -49,6 +50,8 @@ class Entry(msgspec.Struct):
     launch: Launch
     received_at: float
     ended: Ended | None = None
+    #: why it was to be stopped, once it was
+    stop: tuple[Cause, str] | None = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -88,6 +91,8 @@ class Journal:
                 self.entries[line.launch.attempt_id] = Entry(line.launch, line.received_at)
             if line.attempt is not None and line.ended is not None and line.attempt in self.entries:
                 self.entries[line.attempt].ended = line.ended
+            if line.attempt is not None and line.stop is not None and line.attempt in self.entries:
+                self.entries[line.attempt].stop = line.stop
             for attempt_id in line.forget:
                 self.entries.pop(attempt_id, None)
         if boot != clock.boot_id():
@@ -119,6 +124,16 @@ class Journal:
             for launch in fresh:
                 del self.entries[launch.attempt_id]
             raise
+
+    def stopping(self, attempt_id: AttemptId, cause: Cause, message: str) -> None:
+        """It is to end, and why: an agent that comes later must know it from a failure of the job's own."""
+        entry = self.entries.get(attempt_id)
+        if entry is not None and entry.stop is None:
+            entry.stop = (cause, message)
+            try:
+                self._write([_Line(attempt=attempt_id, stop=entry.stop)])
+            except OSError as error:
+                log.error("journal_not_written", attempt_id=attempt_id, error=str(error))
 
     def ended(self, attempt_id: AttemptId, ended: Ended) -> None:
         """This is how it ended. The first word counts. On a full disk it is kept in memory alone."""
@@ -160,8 +175,8 @@ class Journal:
         lines = [_Line(boot=clock.boot_id())]
         for attempt_id, entry in self.entries.items():
             lines.append(_Line(launch=entry.launch, received_at=entry.received_at))
-            if entry.ended is not None:
-                lines.append(_Line(attempt=attempt_id, ended=entry.ended))
+            if entry.stop is not None or entry.ended is not None:
+                lines.append(_Line(attempt=attempt_id, stop=entry.stop, ended=entry.ended))
         data = b"".join(_encode(line) + b"\n" for line in lines)
         fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
         try:

@@ -54,7 +54,8 @@ class Run:
         self.ticket = ticket_of(launch, bench.folder)
         self._received_at = received_at
         self._started_at: float | None = None
-        self._stop: tuple[Cause, str] | None = None
+        entry = bench.journal.entries.get(launch.attempt_id)
+        self._stop = None if entry is None else entry.stop
         self._stopping: asyncio.Task[None] | None = None
         self._gone = False
         self._running = False
@@ -78,6 +79,7 @@ class Run:
             log.warning("start_waits", attempt_id=self.ticket.attempt_id, error=str(error))
         self._started_at = self._received_at
         self._bench.reporter.started(self.ticket.attempt_id, self._started_at)
+        self._stop_again()
         await self._finish(await self._see_through(resume=True))
 
     def tell(self) -> None:
@@ -93,6 +95,7 @@ class Run:
             return
         if self._stop is None:
             self._stop = (cause, message)
+            self._bench.journal.stopping(self.ticket.attempt_id, cause, message)
         if self._preparing is not None and not self._running:
             self._preparing.cancel()
         elif self._stopping is None or self._stopping.done():
