@@ -109,6 +109,17 @@ def pytest_pycollect_makeitem(obj: object) -> None:
         pytest.mark.anyio(obj)
 
 
+#: The files that take longest: begun first, so that none of them is what the others wait for at the end.
+LONGEST = ("test_seeds.py", "test_chaos.py", "test_mutations.py", "test_demo.py", "test_ledger_faults.py")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files stay whole, for each is one process's; within that the order is the random one."""
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.name, len(LONGEST)))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """A test that needs a Docker Engine is skipped, with the reason, where none answers."""
     if item.get_closest_marker("docker") and (reason := docker_missing()):

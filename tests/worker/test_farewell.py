@@ -90,7 +90,7 @@ async def test_sighup_leaves_jobs_running_also_while_it_drains(
             stop.set()
             await _take_leave(leader, count=2)
         os.kill(os.getpid(), signal.SIGHUP)
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, 20)
         assert os.path.exists(f"/proc/{int(mark.read_text())}")
     async with serving_worker(settings_of(tmp_path, redis_url, api, on_exit="stop", stop_within_s=2.0), leader):
         pass
