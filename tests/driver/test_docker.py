@@ -12,7 +12,8 @@ from tests.images import build_image
 from tests.support import wait_until
 from windlass.core.spec import Resources, Volume
 from windlass.core.states import Cause
-from windlass.driver.base import DriverFault
+from windlass.driver.base import AnswerLost, DriverFault
+from windlass.driver.docker_engine import Engine
 from windlass.driver.docker_profile import Profile
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(120)]
@@ -45,6 +46,24 @@ def test_exit_codes_are_exact_over_the_whole_range(docker: DockerStage):
             assert await asyncio.gather(*(code(n) for n in range(0, 256, 5))) == list(range(0, 256, 5))
 
     asyncio.run(scenario())
+
+
+def test_a_start_whose_answer_is_lost_may_have_happened_and_is_found_out(
+    docker: DockerStage, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[str] = []
+    call = Engine.call
+
+    async def deaf(self: Engine, method: str, path: str, *rest, **options):
+        answer = await call(self, method, path, *rest, **options)
+        if path.endswith("/start"):
+            asked.append(path)
+            raise AnswerLost("the engine went away")
+        return answer
+
+    monkeypatch.setattr(Engine, "call", deaf)
+    assert play(docker, docker.shell("echo it ran"))[0].exit_code == 0
+    assert len(asked) == 1
 
 
 def test_a_kill_from_outside_is_a_signal(docker: DockerStage):

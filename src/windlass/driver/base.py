@@ -75,6 +75,10 @@ class EngineUnavailable(Exception):
     """The engine does not answer now: infrastructure, never the user's fault."""
 
 
+class AnswerLost(EngineUnavailable):
+    """It was asked and did not answer: whether it did what it was asked to is not known."""
+
+
 class Driver(Protocol):
     """What starts containers."""
 

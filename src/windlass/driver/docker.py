@@ -16,7 +16,7 @@ import aiodocker
 
 from windlass.core.ids import AttemptId
 from windlass.core.states import Cause
-from windlass.driver.base import Chunk, DriverFault, EngineUnavailable, Facts, Outcome, Survivor, Ticket
+from windlass.driver.base import AnswerLost, Chunk, DriverFault, EngineUnavailable, Facts, Outcome, Survivor, Ticket
 from windlass.driver.docker_calls import unbroken, within
 from windlass.driver.docker_endings import Endings
 from windlass.driver.docker_engine import CALL_S, Engine, container
@@ -113,7 +113,7 @@ class DockerDriver:
             raise DriverFault(Cause.IMAGE_PULL, f"image {ticket.spec.image!r} was pulled and is not there")
 
     async def start(self, ticket: Ticket) -> None:
-        """Start it, once in its life: one that has ended is never run again."""
+        """Start it, once in its life. When the engine's answer is lost, it may run: `wait` finds out."""
         name = ticket.attempt_id
         if name not in self._created and (await self._inspect(name)).status != "created":
             return
@@ -124,10 +124,12 @@ class DockerDriver:
         except aiodocker.DockerError as refusal:
             self._endings.forget(name)
             raise start_fault(refusal) from refusal
-        except EngineUnavailable:
+        except EngineUnavailable as away:
             self._endings.note_away()
-            raise
-        self._started.add(name)
+            if not isinstance(away, AnswerLost):
+                raise
+        else:
+            self._started.add(name)
 
     async def wait(self, ticket: Ticket) -> Outcome:
         """How it ended. Raises DriverFault(NODE_LOST) for one the engine lost or took down with itself."""

@@ -16,7 +16,7 @@ import aiodocker
 import aiohttp
 import msgspec
 
-from windlass.driver.base import EngineUnavailable
+from windlass.driver.base import AnswerLost, EngineUnavailable
 
 T = TypeVar("T")
 
@@ -136,10 +136,12 @@ class Engine:
                 if response.status >= 400:
                     raise _refusal(response.status, await response.read())
                 yield response
-        except TimeoutError as late:
-            raise EngineUnavailable(f"the Docker Engine did not answer {method} {path} in {timeout.total} s") from late
-        except (aiohttp.ClientError, OSError) as fault:
+        except aiohttp.ClientConnectorError as fault:
             raise EngineUnavailable(f"the Docker Engine does not answer: {fault}") from fault
+        except TimeoutError as late:
+            raise AnswerLost(f"the Docker Engine did not answer {method} {path} in {timeout.total} s") from late
+        except (aiohttp.ClientError, OSError) as fault:
+            raise AnswerLost(f"the Docker Engine does not answer: {fault}") from fault
 
     async def _version(self, session: aiohttp.ClientSession, host: str) -> Version:
         timeout = aiohttp.ClientTimeout(total=CONNECT_S)
