@@ -104,10 +104,10 @@ MUTATIONS = (
         (("windlass.scheduler.inventory:Inventory._missing", "desk.commands[node_id].extend(sent)", "pass"),),
     ),
     Mutation(
-        "strangers_unrepaired",
-        "A node that holds what is over is not told so.",
-        300,
-        (("windlass.scheduler.inventory:Inventory._disown", "desk.forget(node_id, over)", "pass"),),
+        "leftovers_left",
+        "What can't be removed while the engine is away is left for good.",
+        500,
+        (("windlass.worker.runner:Run.clear", "await asyncio.sleep(pause)", "return"),),
     ),
     Mutation(
         "end_not_journalled",
@@ -116,16 +116,10 @@ MUTATIONS = (
         (("windlass.worker.runner:Run._finish", "journal.ended(attempt_id, ended)", "pass"),),
     ),
     Mutation(
-        "adopted_by_running_again",
-        "After a restart the worker starts again what it no longer finds.",
-        500,
-        (
-            (
-                "windlass.worker.adopt:adopt",
-                "driver.never_started(attempt_id, entry.received_at)",
-                "attempt_id not in found",
-            ),
-        ),
+        "nothing_adopted",
+        "What a worker finds when it comes back is removed, not adopted.",
+        200,
+        (("windlass.worker.adopt:adopt", "elif attempt_id in found:", "elif attempt_id in found and False:"),),
     ),
     Mutation(
         "output_left_behind",

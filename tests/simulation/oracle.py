@@ -13,6 +13,7 @@ import msgspec
 from tests.simulation import disk
 from tests.simulation.driver import LINE, Container
 from tests.simulation.ledger import LIVE, OVER, Row, Session
+from tests.simulation.process import EPOCH
 from windlass.core.ids import task_of
 from windlass.core.spec import JobSpec
 
@@ -216,6 +217,8 @@ class Oracle:
         if container is None or container.started is None:
             return ledger_end >= attempt["placed_at"] + spec.start_timeout - SLACK_S
         end = container.ended or self._world.loop.now
+        if attempt["stop_cause"] == "timeout":  # as far as the ledger knew: no report of its end had come
+            end = max(end, attempt["finished_at"] - EPOCH)
         return spec.attempt_timeout is not None and end - container.started >= spec.attempt_timeout - SLACK_S
 
     def _overlaps(self, spec: JobSpec, runs: list[Container]) -> None:

@@ -53,6 +53,32 @@ async def test_an_adopted_one_still_has_its_limits_and_can_be_stopped(tmp_path: 
         assert (await after.exited(endless)).cause is Cause.CANCELLED
 
 
+async def test_one_that_was_only_created_has_its_whole_time(tmp_path: Path, redis_url: str, api: Api):
+    """Simulated seed 3160: its limit was counted from its launch, a long time ago, and it was stopped at once."""
+    launch = a_launch(env={"run_for": "0.1"}, attempt_timeout=5.0)
+    async with at_work(tmp_path, redis_url, base_of(api)) as site:
+        site.journal.launched([launch])
+        site.journal.entries[launch.attempt_id].received_at -= 60
+        driver = site.agent.drivers[Driver.MOCK]
+        await driver.prepare(ticket_of(launch, site.agent.bench.folder))
+        await adopt(site.agent, Driver.MOCK, driver)
+        assert (await site.exited(launch)).cause is None
+
+
+async def test_what_was_forgotten_is_not_started_by_an_old_order(tmp_path: Path, redis_url: str, api: Api):
+    """Simulated seed 2292: its order came again after a restart, and it ran a second time."""
+    launch, stopped = a_launch(), a_launch()
+    async with at_work(tmp_path, redis_url, base_of(api)) as before:
+        before.obey(launch, a_stop(stopped))
+        await before.exited(launch)
+        await before.idle()
+        before.obey(wire.Forget((launch.attempt_id,)))
+    for _ in range(2):
+        async with at_work(tmp_path, redis_url, base_of(api)) as after:
+            after.obey(launch, stopped)
+            assert not after.agent.runs
+
+
 async def test_a_stop_is_remembered(tmp_path: Path, redis_url: str, api: Api):
     """Simulated seed 1608: its agent died within the grace, and the end was taken for a failure of the job's own."""
     deaf = a_launch(env={"run_for": "60", "ignore_stop": "1"}, stop_grace=0.3)

@@ -38,6 +38,7 @@ class Seen:
     at: float = 0.0
     strangers: Since = field(default_factory=lambda: Since())
     ended: Since = field(default_factory=lambda: Since())
+    missing: Since = field(default_factory=lambda: Since())
 
 
 @dataclass(slots=True)
@@ -58,13 +59,15 @@ class Inventory:
         last, now = self.seen.get(beat.node_id, Seen()), picture.now()
         strangers, old_strangers = _still(last.strangers, held - ours, now)
         ended, old_ended = _still(last.ended, ours & set(beat.ended), now)
-        self.seen[beat.node_id] = Seen(beat.boot, beat.at, strangers, ended)
-        await self._missing(desk, beat.node_id, ours - held)
+        missing, old_missing = _still(last.missing, ours - held, now)
+        self.seen[beat.node_id] = Seen(beat.boot, beat.at, strangers, ended, missing)
+        await self._missing(desk, beat.node_id, ours - held, old_missing)
         self._unreported(desk, beat.node_id, ours & held, old_ended)
         if old_strangers:
             await self._disown(desk, beat.node_id, old_strangers)
 
-    async def _missing(self, desk: Desk, node_id: NodeId, missing: set[AttemptId]) -> None:
+    async def _missing(self, desk: Desk, node_id: NodeId, missing: set[AttemptId], again: set[AttemptId]) -> None:
+        """`again` was missing in the beat before, too: one beat may be from before its launch, and late."""
         now = desk.picture.now()
         lost: list[Fact] = []
         sent: list[wire.CommandOut] = []
@@ -74,6 +77,8 @@ class Inventory:
             if attempt is None or now - max(attempt.placed_at, attempt.stop_sent_at or 0) < orders.GRACE_S:
                 continue
             if attempt.state in (AttemptState.PREPARING, AttemptState.RUNNING):
+                if attempt_id not in again:
+                    continue
                 gone = events.Exited(now, Cause.NODE_LOST, None, "its node no longer knows it")
                 lost.append((attempt_id, gone, None))
             elif (order := orders.order_again(live.task, attempt, live.spec_text, now)) is not None:

@@ -40,7 +40,7 @@ async def adopt(agent: Agent, name: Driver, driver: base.Driver) -> None:
             await _remove(driver, ticket_of(entry.launch, bench.folder))
             _begin(agent, driver, entry)
         elif attempt_id in found:
-            _adopt(agent, driver, entry)
+            _adopt(agent, driver, entry, running=found[attempt_id].running)
         else:
             ended = Ended(clock.now(), Cause.NODE_LOST, None, "not found when its worker came back")
             bench.journal.ended(attempt_id, ended)
@@ -49,10 +49,10 @@ async def adopt(agent: Agent, name: Driver, driver: base.Driver) -> None:
         await _reap(driver, found[attempt_id], bench.folder)
 
 
-def _adopt(agent: Agent, driver: base.Driver, entry: Entry) -> None:
+def _adopt(agent: Agent, driver: base.Driver, entry: Entry, *, running: bool) -> None:
     log.info("adopted", attempt_id=entry.launch.attempt_id)
     run = Run(agent.bench, driver, entry.launch, entry.received_at)
-    agent.follow(run, run.adopted())
+    agent.follow(run, run.adopted(running=running))
 
 
 def _begin(agent: Agent, driver: base.Driver, entry: Entry) -> None:

@@ -50,7 +50,7 @@ class Agent:
         self._used = NOTHING
         self._tasks: set[asyncio.Task[None]] = set()
         #: attempts that are not to start (again): stopped before their launch came by, or forgotten
-        self._closed: dict[AttemptId, None] = {}
+        self._closed: dict[AttemptId, None] = dict(bench.journal.gone)
         #: takes no more, for it is about to end; and whether the leader has said that it knows
         self.leaving = self.released = False
         #: when a leader last said that it hears this node
@@ -168,6 +168,7 @@ class Agent:
                 self.bench.reporter.ended(command.attempt_id, entry.ended)
             return
         self._close(command.attempt_id)
+        self.bench.journal.forget([command.attempt_id])
         never = Ended(clock.now(), command.cause, None, f"{command.message}; it never started")
         self.bench.reporter.ended(command.attempt_id, never)
 

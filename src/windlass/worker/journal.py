@@ -22,6 +22,8 @@ from windlass.worker import clock
 log = structlog.get_logger("worker")
 
 COMPACT_BYTES = 4 * 2**20
+#: How many that are over are remembered.
+TOMBSTONES = 10_000
 
 
 class Ended(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -64,6 +66,8 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.entries: dict[AttemptId, Entry] = {}
+        #: the last ones that are over for good: an order to run one of them is an old one, come again
+        self.gone: dict[AttemptId, None] = {}
         self._size = 0
         self._written = self._synced = 0
         self._syncing = asyncio.Lock()
@@ -93,8 +97,7 @@ class Journal:
                 self.entries[line.attempt].ended = line.ended
             if line.attempt is not None and line.stop is not None and line.attempt in self.entries:
                 self.entries[line.attempt].stop = line.stop
-            for attempt_id in line.forget:
-                self.entries.pop(attempt_id, None)
+            self._bury(line.forget)
         if boot != clock.boot_id():
             now = clock.now()
             for entry in self.entries.values():
@@ -145,9 +148,17 @@ class Journal:
             except OSError as error:
                 log.error("journal_not_written", attempt_id=attempt_id, error=str(error))
 
+    def _bury(self, attempt_ids: Iterable[AttemptId]) -> None:
+        for attempt_id in attempt_ids:
+            self.entries.pop(attempt_id, None)
+            self.gone[attempt_id] = None
+        while len(self.gone) > TOMBSTONES:
+            del self.gone[next(iter(self.gone))]
+
     def forget(self, attempt_ids: Iterable[AttemptId]) -> None:
         """The ledger has these."""
-        known = tuple(a for a in attempt_ids if self.entries.pop(a, None) is not None)
+        known = tuple(a for a in attempt_ids if a in self.entries or a not in self.gone)
+        self._bury(known)
         if not known:
             return
         try:
@@ -172,7 +183,7 @@ class Journal:
     def _rewrite(self) -> None:
         """A new file with only what is open, put in place at once."""
         fresh = self._path.with_suffix(".new")
-        lines = [_Line(boot=clock.boot_id())]
+        lines = [_Line(boot=clock.boot_id(), forget=tuple(self.gone))]
         for attempt_id, entry in self.entries.items():
             lines.append(_Line(launch=entry.launch, received_at=entry.received_at))
             if entry.stop is not None or entry.ended is not None:

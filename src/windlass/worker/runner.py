@@ -67,8 +67,9 @@ class Run:
         ended = await self._begin()
         await self._finish(ended or await self._see_through(resume=False))
 
-    async def adopted(self) -> None:
-        """Go on with one that a former agent began; one that was only created is started now."""
+    async def adopted(self, *, running: bool) -> None:
+        """Go on with one that a former agent began; one that was only created is started now, so its limit is counted
+        from its launch only if it was found running."""
         self._running = True
         try:
             await self._driver.start(self.ticket)
@@ -77,7 +78,7 @@ class Run:
             return
         except EngineUnavailable as error:
             log.warning("start_waits", attempt_id=self.ticket.attempt_id, error=str(error))
-        self._started_at = self._received_at
+        self._started_at = self._received_at if running else clock.now()
         self._bench.reporter.started(self.ticket.attempt_id, self._started_at)
         self._stop_again()
         await self._finish(await self._see_through(resume=True))
