@@ -85,7 +85,7 @@ def caught(name: str) -> tuple[str, int | None, str]:
 
     (mutation,) = (m for m in MUTATIONS if m.name == name)
     with patches.simulated(), planted(mutation):
-        for seed in range(mutation.seeds):
+        for seed in range(mutation.first, mutation.first + mutation.seeds):
             verdict = scenario.run(seed)
             if verdict.broken:
                 return name, seed, verdict.broken[0]
@@ -101,7 +101,11 @@ def _mutations(jobs: int, output: str) -> int:
         print(json.dumps(found))
     for mutation in MUTATIONS if output == "text" else ():
         seed, said = found[mutation.name]
-        told = f"caught by seed {seed}: {said}" if seed is not None else f"NOT CAUGHT within {mutation.seeds} seeds"
+        told = (
+            f"caught by seed {seed}: {said}"
+            if seed is not None
+            else f"NOT CAUGHT within {mutation.seeds} seeds from {mutation.first}"
+        )
         print(f"{mutation.name}: {mutation.sentence}\n    {told}")
     return 1 if any(seed is None for seed, _ in found.values()) else 0
 
