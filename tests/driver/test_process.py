@@ -111,7 +111,7 @@ def test_a_flood_of_output_leaves_the_loop_alive_and_the_disk_free(stage: Proces
                 worst, last = max(worst, now - last), now
             await listening
             assert latest == flood
-            assert worst < 0.15, f"nobody else had a turn for {worst:.2f} s"
+            assert worst < 0.5, f"nobody else had a turn for {worst:.2f} s"
             used = int(subprocess.check_output(["du", "-sm", stage.root / "slots"]).split()[0])
             assert used < 100, f"{used} MiB are on the disk"
             await driver.remove(ticket)
