@@ -6,6 +6,7 @@ The servers are the embedded ones, started once per session (and per xdist proce
 import inspect
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -53,9 +54,12 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_settings_from_outside() -> None:
+def _nothing_from_outside() -> None:
+    """No settings, and no signal ignored: a child inherits both (a shell's `&` ignores SIGINT, nohup SIGHUP)."""
     for name in [name for name in os.environ if name.startswith("WINDLASS_")]:
         del os.environ[name]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

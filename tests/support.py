@@ -8,7 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def wait_until(predicate: Callable[[], T | Awaitable[T]], what: str, timeout: float = 10.0) -> T:
+async def wait_until(predicate: Callable[[], T | Awaitable[T]], what: str, timeout: float = 30.0) -> T:
     """The predicate's first truthy value; fails with `what` after timeout seconds."""
     deadline = time.monotonic() + timeout
     while True:

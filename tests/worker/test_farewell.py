@@ -79,7 +79,6 @@ async def test_sighup_leaves_jobs_running_also_while_it_drains(
     settings = settings_of(tmp_path, redis_url, api, on_exit="drain", drain_deadline_s=60.0)
     mark = tmp_path / "pid"
     job = a_launch(driver="process", command=("sh", "-c", f"echo $$ > '{mark}'; exec sleep 60"))
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may have had it ignored
     for drains in (False, True):
         stop = asyncio.Event()
         running = asyncio.create_task(serve(settings, stop))
