@@ -46,10 +46,7 @@ def run(seed: int, *, tracing: bool = False) -> Verdict:
         with patches.living_in(world):
             oracle, calm = _begin(world)
         world.run(calm)
-        while (unrest := oracle.quiet()) and world.loop.now < calm + QUIET_S and not world.complaints:
-            world.run(world.loop.now + LOOK_S)
-        if not unrest:
-            world.run(world.loop.now + 2 * LOOK_S)  # and it stays so
+        _calm_down(world, oracle, calm + QUIET_S)
         broken = oracle.judge()
     except Exception as error:
         broken = [f"at {world.loop.now:.3f} s the simulation failed: {error!r}"]
@@ -67,6 +64,14 @@ def run(seed: int, *, tracing: bool = False) -> Verdict:
         world.seen,
         world.trace,
     )
+
+
+def _calm_down(world: World, oracle: Oracle, until: float) -> None:
+    """Run on until nothing stirs any more, and that has stayed so for two looks."""
+    calm_looks = 0 if oracle.quiet() else 1
+    while calm_looks <= 2 and world.loop.now < until and not world.complaints:
+        world.run(world.loop.now + LOOK_S)
+        calm_looks = 0 if oracle.quiet() else calm_looks + 1
 
 
 def _begin(world: World) -> tuple[Oracle, float]:

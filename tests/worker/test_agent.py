@@ -109,6 +109,8 @@ async def test_what_could_not_be_noted_is_not_run_later(site: Site, monkeypatch:
         site.obey(launch)
     await site.leader.hears(wire.Refused, launch.attempt_id)
     site.obey(launch)
+    again = await site.leader.hears(wire.Refused, launch.attempt_id, count=2)
+    assert "can't note what it runs" in again.message, "the first may have been lost, or the order would not have come"
     assert not site.agent.runs
     assert launch.attempt_id not in site.journal.entries
 

@@ -49,8 +49,8 @@ class Agent:
         self.runs: dict[AttemptId, Run] = {}
         self._used = NOTHING
         self._tasks: set[asyncio.Task[None]] = set()
-        #: attempts that are not to start (again): stopped before their launch came by, or forgotten
-        self._closed: dict[AttemptId, None] = dict(bench.journal.gone)
+        #: attempts that are not to start (again): stopped before their launch came by, or forgotten; or refused, and why
+        self._closed: dict[AttemptId, str] = dict.fromkeys(bench.journal.gone, "")
         #: takes no more, for it is about to end; and whether the leader has said that it knows
         self.leaving = self.released = False
         #: when a leader last said that it hears this node
@@ -92,13 +92,12 @@ class Agent:
         fresh = {c.attempt_id: c for c in commands if isinstance(c, wire.Launch) and c.attempt_id not in entries}
         for attempt_id in [a for a in fresh if a in self._closed]:
             del fresh[attempt_id]
+            self._refuse(attempt_id, self._closed[attempt_id])
         try:
             self.bench.journal.launched(fresh.values())
         except OSError as error:
             for attempt_id in fresh:
-                why = f"the node can't note what it runs: {error.strerror}"
-                self.bench.reporter.say(wire.Refused(self.me.id, attempt_id, why))
-                self._close(attempt_id)  # the same order may come again, once there is room
+                self._refuse(attempt_id, f"the node can't note what it runs: {error.strerror}")
             fresh.clear()
         for launch in fresh.values():
             self._admit(launch)
@@ -117,6 +116,12 @@ class Agent:
                     self._tell(command.attempt_ids)
                 case wire.Launch():
                     pass
+
+    def _refuse(self, attempt_id: AttemptId, why: str) -> None:
+        """No, and not later either: the same order may come again, once there is room, or because this was lost."""
+        if why:
+            self._close(attempt_id, why)
+            self.bench.reporter.say(wire.Refused(self.me.id, attempt_id, why))
 
     def _admit(self, launch: wire.Launch) -> None:
         if self.leaving:
@@ -191,8 +196,8 @@ class Agent:
             self._close(attempt_id)
         self.bench.journal.forget(a for a in command.attempt_ids if a not in self.runs)
 
-    def _close(self, attempt_id: AttemptId) -> None:
-        self._closed[attempt_id] = None
+    def _close(self, attempt_id: AttemptId, why: str = "") -> None:
+        self._closed[attempt_id] = why
         while len(self._closed) > TOMBSTONES:
             del self._closed[next(iter(self._closed))]
 
