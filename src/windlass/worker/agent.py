@@ -49,7 +49,7 @@ class Agent:
         self.runs: dict[AttemptId, Run] = {}
         self._used = NOTHING
         self._tasks: set[asyncio.Task[None]] = set()
-        #: attempts that are not to start (again): stopped before their launch came by, or forgotten; or refused, and why
+        #: attempts that are not to start (again): stopped before their launch came by, forgotten, or refused: why
         self._closed: dict[AttemptId, str] = dict.fromkeys(bench.journal.gone, "")
         #: takes no more, for it is about to end; and whether the leader has said that it knows
         self.leaving = self.released = False
