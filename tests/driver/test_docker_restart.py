@@ -15,7 +15,7 @@ from tests.driver.play import follow, opened, run
 from tests.engine import OwnEngine, own_engine
 from tests.support import wait_until
 from windlass.core.states import Cause
-from windlass.driver.base import EngineUnavailable
+from windlass.driver.base import DriverFault, EngineUnavailable, Outcome, Ticket
 from windlass.driver.docker import DockerDriver
 from windlass.driver.docker_engine import Engine, negotiate
 
@@ -57,6 +57,73 @@ def test_what_the_engine_takes_down_with_itself_is_lost_to_the_node(engine: OwnE
             await wait_until(lambda: _available(driver), "the engine is back", timeout=30)
             await asyncio.wait_for(output, 20)
             assert (await run(stage, driver, stage.ticket(stage.exits(8)))).exit_code == 8
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.docker
+def test_a_start_whose_answer_is_lost_with_the_engine(engine: OwnEngine, tmp_path):
+    """The engine dies while it starts containers: they are lost to the node, nobody waits for ever, nothing runs on."""
+
+    async def scenario():
+        stage = DockerStage(tmp_path, url=engine.url)
+        async with opened(stage.driver()) as driver:
+            tickets = [stage.ticket(stage.shell("echo up; exec sleep 15")) for _ in range(8)]
+            for ticket in tickets:
+                await driver.prepare(ticket)
+            starts = [asyncio.create_task(driver.start(ticket)) for ticket in tickets]
+            await wait_until(lambda: _running(tickets), "the first one runs")
+            await asyncio.to_thread(engine.end, signal.SIGKILL)
+            began = await asyncio.gather(*starts, return_exceptions=True)
+            assert not [end for end in began if end is not None and not isinstance(end, EngineUnavailable)], began
+            engine.start()
+            asked = [ticket for ticket, end in zip(tickets, began, strict=True) if end is None]
+            outputs = [asyncio.create_task(_follow(driver, ticket, {})) for ticket in asked]
+            lost = await asyncio.wait_for(asyncio.gather(*(_is_lost(driver, ticket) for ticket in asked)), 40)
+            assert any(lost)
+            await asyncio.wait_for(asyncio.gather(*outputs), 20)
+
+    asyncio.run(scenario())
+
+
+async def _is_lost(driver: DockerDriver, ticket: Ticket) -> bool:
+    """Whether it was lost, and then nothing of it runs; some outlive the engine, and come to their end."""
+    (end,) = await asyncio.gather(driver.wait(ticket), return_exceptions=True)
+    if isinstance(end, Outcome):
+        assert end.exit_code == 0
+        return False
+    assert isinstance(end, DriverFault)
+    assert end.cause is Cause.NODE_LOST
+    await wait_until(lambda: not _running([ticket]), "nothing of it runs on", 5)
+    return True
+
+
+def _running(tickets: list[Ticket]) -> list[str]:
+    """The attempts whose command runs, by its environment: the engine's own word is in doubt here."""
+    names = {f"WINDLASS_ATTEMPT_ID={ticket.attempt_id}" for ticket in tickets}
+    found: list[str] = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (process / "cmdline").read_bytes().split(b"\0")
+            if command[0] == b"sleep":
+                found += names.intersection((process / "environ").read_bytes().decode().split("\0"))
+    return found
+
+
+@pytest.mark.docker
+def test_the_output_of_one_that_never_started_ends(docker: DockerStage):
+    async def scenario():
+        ticket = docker.ticket(docker.exits(0))
+        async with opened(docker.driver()) as driver:
+            await driver.prepare(ticket)
+        async with opened(docker.driver()) as adopting:
+            output = asyncio.create_task(_follow(adopting, ticket, {}))
+            await asyncio.sleep(0)  # it reads before the end is known
+            with pytest.raises(DriverFault, match="never started") as fault:
+                await adopting.wait(ticket)
+            assert fault.value.cause is Cause.NODE_LOST
+            await asyncio.wait_for(output, 10)
+            await adopting.remove(ticket)
 
     asyncio.run(scenario())
 

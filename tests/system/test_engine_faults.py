@@ -35,6 +35,9 @@ async def test_the_engine_is_killed_and_started_again(cluster: Cluster, lives_on
         ids.append(cluster.submit(cluster.spec("process", "sleep 5")))
         names = ["long0", "long1", "long2", "process"]
         await wait_until(lambda: all(cluster.starts(name) for name in names), "all run", 20)
+        if lives_on:  # an engine killed before it noted a start does not know of it
+            for job_id in ids:
+                await cluster.state(job_id, "running")
         engine.end(signal.SIGKILL)
         engine.start(*options)
         await wait_until(engine.answers, "the engine is up", 20)

@@ -23,6 +23,7 @@ from windlass.driver.docker_engine import CALL_S, Engine, container
 from windlass.driver.docker_exit import Inspected, State, clock, init_refusal, outcome_of, start_fault
 from windlass.driver.docker_images import Images, Progress
 from windlass.driver.docker_logs import STREAMS, Cursor, Demultiplexer, Mark, MarkBook, read_from
+from windlass.driver.docker_orphans import kill_unknown
 from windlass.driver.docker_profile import (
     ATTEMPT,
     CLUSTER,
@@ -115,7 +116,7 @@ class DockerDriver:
     async def start(self, ticket: Ticket) -> None:
         """Start it, once in its life. When the engine's answer is lost, it may run: `wait` finds out."""
         name = ticket.attempt_id
-        if name not in self._created and (await self._inspect(name)).status != "created":
+        if name not in self._created and (await self._inspect(name)).state.status != "created":
             return
         self._created.discard(name)
         self._endings.expect(name)
@@ -142,15 +143,16 @@ class DockerDriver:
                 await ended.wait()
             look_first = False
             try:
-                state = await self._inspect(name)
+                found = await self._inspect(name)
             except EngineUnavailable:
                 self._endings.note_away()
                 await asyncio.sleep(_RETRY_S)
                 look_first = True
                 continue
+            state = found.state
             if state.status == "created":
                 self._endings.forget(name)
-                raise DriverFault(Cause.NODE_LOST, f"container {name} was created and never started")
+                raise DriverFault(Cause.NODE_LOST, await self._unstarted(found))
             if state.over:
                 ended.set()
                 return await self._outcome(name, state)
@@ -255,10 +257,17 @@ class DockerDriver:
         self._created.add(ticket.attempt_id)
         return True
 
-    async def _inspect(self, name: AttemptId) -> State:
+    async def _unstarted(self, found: Inspected) -> str:
+        """Words for a container that the engine says never started, once nothing of it runs here."""
+        unknown = await asyncio.to_thread(kill_unknown, found.id) if self._engine.socket else 0
+        if unknown:
+            return f"the Docker Engine died while it started container {found.id[:12]}: what ran of it was killed"
+        return f"container {found.id[:12]} was created and never started"
+
+    async def _inspect(self, name: AttemptId) -> Inspected:
         """Its state now. Raises DriverFault(NODE_LOST) for one that is gone, EngineUnavailable."""
         try:
-            return (await self._engine.call("GET", container(name, "/json"), Inspected)).state
+            return await self._engine.call("GET", container(name, "/json"), Inspected)
         except aiodocker.DockerError as refusal:
             if refusal.status == 404:
                 self._endings.forget(name)

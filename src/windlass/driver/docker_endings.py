@@ -65,8 +65,9 @@ class Endings:
         return self._expected.setdefault(name, asyncio.Event())
 
     def forget(self, name: str) -> None:
-        """No longer watch it."""
-        self._expected.pop(name, None)
+        """No longer watch it, and let go whoever waits for its end: nothing would tell them."""
+        if ended := self._expected.pop(name, None):
+            ended.set()
 
     async def listed(self, *, states: list[str] | None = None) -> list[Listed]:
         """Our containers, of these states or of any. Raises EngineUnavailable."""

@@ -34,6 +34,7 @@ class State(msgspec.Struct):
 class Inspected(msgspec.Struct):
     """The answer to GET /containers/{id}/json."""
 
+    id: str = msgspec.field(name="Id")
     state: State = msgspec.field(name="State")
 
 
