@@ -40,7 +40,8 @@ check: install-dev ## lint, format, types, layers, file sizes
 
 docs: install-dev ## write the documents that are made from the code
 	@$(BIN)/python -m tests.house.documents
-	@$(BIN)/python scripts/job_spec_doc.py > docs/job-spec.md
+	@$(BIN)/python -m scripts.dashboards
+	@$(BIN)/python -m scripts.manifests
 
 sim: install-dev ## simulate whole clusters, SEEDS=10000 of them; SEED=n tells one again, JOBS= processes
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED) --trace,--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS))

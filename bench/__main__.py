@@ -1,11 +1,12 @@
-"""Run the benchmarks and print a table: `python -m bench [NAME ...] [--quick]`, or `python -m bench failover`."""
+"""Run the benchmarks and print a table: `python -m bench [NAME ...] [--quick]`, or `python -m bench failover`,
+`python -m bench overhead` or `python -m bench compose`."""
 
 import argparse
 import asyncio
 import sys
 import time
 
-from bench import api, backlog, containers, failover, jobs, memory
+from bench import api, backlog, compose, containers, disk, failover, jobs, memory, overhead
 from bench.cluster import cluster
 from bench.report import Row, machine, table
 
@@ -17,6 +18,7 @@ MEASURES = {
     "memory": memory.idle,
     "containers": containers.rate,
     "backlog": backlog.rate,
+    "disk": disk.ledger,
 }
 
 
@@ -42,5 +44,9 @@ def main() -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["failover"]:
         failover.main(sys.argv[2:])
+    elif sys.argv[1:2] == ["overhead"]:
+        overhead.main(sys.argv[2:])
+    elif sys.argv[1:2] == ["compose"]:
+        compose.main(sys.argv[2:])
     else:
         main()

@@ -142,6 +142,7 @@ async def _bed() -> AsyncIterator[Bed]:
         postgres, valkey = Postgres(folder), Valkey(folder)
         database_url, redis_url = await postgres.start(), await valkey.start()
         settings = {"database.url": database_url, "redis.url": redis_url, "api.port": str(port), "log.format": "json"}
+        settings["api.allow_anonymous"] = "true"
         settings |= {"api.url": f"http://127.0.0.1:{port}", "worker.data": str(path / "worker"), "worker.cpu": "64"}
         settings |= {"worker.drivers": "process", "worker.allow_process": "true", "worker.name": "bench"}
         await migrate(database_url)

@@ -37,9 +37,9 @@ def pack(file: BinaryIO) -> None:
         raise NoHostImage("there is no sh or no awk here")
     try:
         extensions = [str(path) for path in (stdlib / "lib-dynload").iterdir()]
-        libraries = _libraries([str(python), *extensions, *tools.values()])
+        needed = libraries([str(python), *extensions, *tools.values()])
         with tarfile.open(fileobj=file, mode="w", dereference=True) as tar:
-            _fill(tar, python, stdlib, tools, libraries)
+            _fill(tar, python, stdlib, tools, needed)
     except OSError as error:
         raise NoHostImage(str(error)) from error
 
@@ -73,7 +73,7 @@ def _open_to_all(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
     return entry
 
 
-def _libraries(programs: list[str]) -> set[str]:
+def libraries(programs: list[str]) -> set[str]:
     """Paths of all shared libraries these programs load, the loader itself among them."""
     told = subprocess.run(["ldd", *programs], capture_output=True, text=True, check=False).stdout
     found = {path for path in re.findall(r"(?:=> |^\s)(/\S+) \(0x", told, re.MULTILINE) if os.path.exists(path)}

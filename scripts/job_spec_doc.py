@@ -1,6 +1,6 @@
-"""Writes docs/job-spec.md from the tables that read a spec (src/windlass/core/fields.py), so that it says what they do.
+"""Writes docs/reference/job-spec.md from the tables that read a spec (core/fields.py), so that it says what they do.
 
-python scripts/job_spec_doc.py > docs/job-spec.md
+python scripts/job_spec_doc.py > docs/reference/job-spec.md
 """
 
 from collections.abc import Iterator, Mapping

@@ -25,5 +25,5 @@ lock() {
     cp "$tools/lock" "$output"
 }
 
-lock requirements.lock
+lock requirements.lock --extra otel
 lock requirements-dev.lock --group dev --constraints requirements.lock

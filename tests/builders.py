@@ -134,7 +134,7 @@ class Ledger:
 
     async def task(self, job_id: JobId) -> tasks.Live:
         """A job's task with its latest attempt."""
-        return (await tasks.by_id(self.conn, [task_of(job_id)]))[task_of(job_id)]
+        return (await tasks.by_id(self.conn, [task_of(job_id)]))[0][task_of(job_id)]
 
     async def write(self, *steps: Step, term: int | None = None, sent: Sequence[int] = ()) -> Applied:
         """Through the one door."""

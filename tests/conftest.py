@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -20,6 +20,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from psycopg import sql
 
 from tests.images import docker_missing
+from tests.turns import turn
 from windlass.embedded.folder import DataFolder
 from windlass.embedded.postgres import Postgres
 from windlass.embedded.valkey import Valkey
@@ -114,14 +115,30 @@ def pytest_pycollect_makeitem(obj: object) -> None:
 
 
 #: The files that take longest: begun first, so that none of them is what the others wait for at the end.
-LONGEST = ("test_seeds.py", "test_chaos.py", "test_mutations.py", "test_demo.py", "test_ledger_faults.py")
+LONGEST = (
+    "test_compose.py",
+    "test_mutations.py",
+    "test_demo.py",
+    "test_crashes.py",
+    "test_commands.py",
+    "test_doorbell.py",
+)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files stay whole, for each is one process's; within that the order is the random one."""
+    """Files stay whole, for each is one process's; within that the order is the random one. Those with tests that run
+    alone come last, when few others are left to wait for them."""
     ranks = {name: rank for rank, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: ranks.get(item.path.name, len(LONGEST)))
+    alone = {item.path for item in items if item.get_closest_marker("alone")}
+    items.sort(key=lambda item: (item.path in alone, ranks.get(item.path.name, len(LONGEST))))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Outside a test's time limit: it may have to wait for its turn."""
+    with turn(item):
+        return (yield)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

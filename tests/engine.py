@@ -42,14 +42,24 @@ class OwnEngine:
         self._process.send_signal(how)
         self._process.wait(30)
 
-    def clear(self) -> None:
-        """Leave no process, mount or file, whatever state it is in."""
-        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            self.end(signal.SIGTERM)
+    def cut_power(self) -> None:
+        """It is gone at once, and all it runs with it."""
+        assert self._process is not None
+        self._process.kill()
+        self._kill_all()
+        self._process.wait(30)
+
+    def _kill_all(self) -> None:
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 if str(self.folder).encode() in (process / "cmdline").read_bytes():
                     _kill_tree(int(process.name))
+
+    def clear(self) -> None:
+        """Leave no process, mount or file, whatever state it is in."""
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            self.end(signal.SIGTERM)
+        self._kill_all()
         mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
         for mount in reversed([mount for mount in mounts if mount.startswith(str(self.folder))]):
             subprocess.run(["umount", "-l", mount], capture_output=True)
@@ -57,11 +67,12 @@ class OwnEngine:
 
 
 def _kill_tree(pid: int) -> None:
-    """Kill a process and all below it: a container outlives its shim."""
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in children.read_text().split():
-            _kill_tree(int(child))
+    """Kill a process and all below it: a container outlives its shim. Nobody is left to hear how a child ended."""
+    below = [child for tasks in Path(f"/proc/{pid}/task").glob("*/children") for child in tasks.read_text().split()]
     os.kill(pid, signal.SIGKILL)
+    for child in below:
+        with contextlib.suppress(OSError):
+            _kill_tree(int(child))
 
 
 @contextlib.contextmanager

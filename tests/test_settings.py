@@ -65,7 +65,50 @@ def test_variables_hold_lists_maps_flags_and_quantities() -> None:
 
 
 def test_the_clients_own_variables_are_left_alone() -> None:
-    load(environ={"WINDLASS_URL": "http://x", "WINDLASS_TOKEN": "t"})
+    load(environ={"WINDLASS_URL": "http://x", "WINDLASS_TOKEN": "t", "WINDLASS_TOKEN_FILE": "/nowhere"})
+
+
+def in_file(tmp_path: Path, content: str, variable: str = "WINDLASS_REDIS_URL") -> dict[str, str]:
+    (tmp_path / "value").write_text(content)
+    return {f"{variable}_FILE": str(tmp_path / "value")}
+
+
+def test_a_value_may_be_in_a_file(tmp_path: Path) -> None:
+    redis = f"redis://:{DEEP_SECRET}@h/0"
+    assert load(environ=in_file(tmp_path, redis + "\n")).redis.url == redis
+    assert load(environ=in_file(tmp_path, "docker,process", "WINDLASS_WORKER_DRIVERS")).worker.drivers[1] == "process"
+    assert load(environ=in_file(tmp_path, "lab", "WINDLASS_CLUSTER")).cluster == "lab"
+
+
+def test_a_flag_wins_over_a_file_too(tmp_path: Path) -> None:
+    environ = in_file(tmp_path, "http://file", "WINDLASS_API_URL")
+    assert load(flags={"api.url": "http://flag"}, environ=environ).api.url == "http://flag"
+
+
+@pytest.mark.parametrize(
+    ("content", "variable", "fault"),
+    [
+        ("\n", "WINDLASS_REDIS_URL", "is empty"),
+        (DEEP_SECRET, "WINDLASS_REDIS_URL", "what its file holds is not valid: write a URL that begins with redis://"),
+        ("s3cr3t", "WINDLASS_API_PORT", "what its file holds is not valid: Expected int"),
+        ("x", "WINDLASS_API_PROT", "unknown variable WINDLASS_API_PROT_FILE; did you mean WINDLASS_API_PORT"),
+    ],
+)
+def test_a_bad_file_is_named_and_its_content_never_shown(
+    tmp_path: Path, content: str, variable: str, fault: str
+) -> None:
+    said = complaint(in_file(tmp_path, content, variable))
+    assert f"{variable}_FILE" in said
+    assert fault in said
+    assert "s3cr3t" not in said
+
+
+def test_a_value_given_twice_or_not_there_is_named(tmp_path: Path) -> None:
+    twice = in_file(tmp_path, "redis://a") | {"WINDLASS_REDIS_URL": "redis://b"}
+    assert complaint(twice) == "WINDLASS_REDIS_URL and WINDLASS_REDIS_URL_FILE are both set: keep one of them"
+    assert complaint({"WINDLASS_REDIS_URL_FILE": str(tmp_path / "none")}).endswith(
+        "can't be read: No such file or directory"
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,7 +125,7 @@ def test_the_clients_own_variables_are_left_alone() -> None:
         ("WINDLASS_SCHEDULER_LEASE_TTL_S", "-1", "> 0.0"),
         ("WINDLASS_WORKER_ALLOW_PROCESS", "perhaps", "one of: true, false"),
         ("WINDLASS_WORKER_CPU", "many", "write cores as a number"),
-        ("WINDLASS_WORKER_DRIVERS", "docker,podman", "one of: docker, process, mock"),
+        ("WINDLASS_WORKER_DRIVERS", "docker,podman", "one of: docker, process, kubernetes, mock"),
         ("WINDLASS_WORKER_MEMORY", "2Q", 'such as "512Mi"'),
     ],
 )
@@ -111,6 +154,8 @@ def test_an_unknown_variable_is_named_with_what_was_meant() -> None:
         ("[api]\nport = '8000'\n", "api.port = '8000' is not valid: Expected int"),
         ("[worker]\ndrivers = 'docker'\n", "worker.drivers = 'docker' is not valid: Expected array"),
         ("[scheduler]\nlease_renew_s = 4\n", "lease_renew_s must be below scheduler.lease_ttl_s"),
+        ("[worker]\ndrivers = ['kubernetes', 'docker']\n", "kubernetes offers a namespace's room, not a machine's"),
+        ("[worker]\ndrivers = ['kubernetes']\nallow_process = true\n", "give it a worker of its own"),
         ("[scheduler]\nnode_lost_s = 5\n", "node_suspect_s must be below scheduler.node_lost_s"),
         ("api port", "is not valid TOML"),
     ],
@@ -178,10 +223,15 @@ def test_a_role_started_without_what_it_needs_says_so(role: str, environ: dict[s
     assert "Traceback" not in done.stderr
 
 
-def test_the_api_is_not_opened_to_strangers_by_accident() -> None:
-    done = windlass("api", "--host", "0.0.0.0", WINDLASS_DATABASE_URL="postgres://h/d", WINDLASS_REDIS_URL="redis://h")
+def test_a_token_file_that_is_not_there_stops_the_api(servers) -> None:
+    environ = {"WINDLASS_DATABASE_URL": servers.postgres_url, "WINDLASS_REDIS_URL": servers.valkey_url}
+    done = windlass("api", "--port", "0", **environ, WINDLASS_API_ADMIN_TOKEN_FILE="/nowhere")
     assert done.returncode == 2
-    assert "WINDLASS_API_ALLOW_ANONYMOUS=true" in done.stderr
+    assert "token file '/nowhere' can't be read" in done.stderr
+
+
+def test_half_of_what_tls_needs_is_not_enough() -> None:
+    assert "set both or none" in complaint({"WINDLASS_API_TLS_CERT_FILE": "cert.pem"})
 
 
 def test_migrate_says_what_it_did(servers) -> None:

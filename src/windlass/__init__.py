@@ -1,3 +1,3 @@
 """Windlass: a distributed job scheduler for containers."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0.dev0"

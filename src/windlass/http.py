@@ -1,8 +1,17 @@
 """The HTTP client of worker and SDK: whatever goes wrong with a connection is an httpx2.HTTPError."""
 
+import ssl
 from typing import Any
 
 import httpx2
+
+
+def trusting(ca_file: str) -> ssl.SSLContext:
+    """TLS with servers whose certificate this CA signed. Raises ValueError when the file can't be used."""
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as fault:
+        raise ValueError(f"the CA file {ca_file!r} can't be used: {fault}") from None
 
 
 class HttpClient(httpx2.AsyncClient):

@@ -46,8 +46,10 @@ class Database(Struct, frozen=True, forbid_unknown_fields=True):
     url: str = ""
     #: connections per process
     pool_max: Annotated[int, Meta(ge=1, le=1000)] = 8
-    #: transaction: PgBouncer or another pooler in transaction mode is between; see [operations](operations.md)
+    #: transaction: PgBouncer or another pooler in transaction mode is between; see [how](../how-to/pgbouncer.md)
     pooler: Literal["none", "transaction"] = "none"
+    #: file with the CA that signed the server's certificate: connections are TLS then, and the server's name is checked
+    ca_file: str = ""
 
     @property
     def pooled(self) -> bool:
@@ -61,11 +63,15 @@ class Database(Struct, frozen=True, forbid_unknown_fields=True):
 class Redis(Struct, frozen=True, forbid_unknown_fields=True):
     """Redis or Valkey, the doorbell and the belt; may lose everything at any time."""
 
-    #: redis://host:6379/0, rediss://... or unix:///path/to/socket; required by every role
+    #: redis://host:6379/0, rediss://... or unix:///path/to/socket; required by every role, save workers that joined
     url: str = ""
+    #: file with the CA that signed the server's certificate, for rediss://; default the system's
+    ca_file: str = ""
+    #: what the API tells workers that join; default `url` without its user and password
+    worker_url: str = ""
 
     def __repr__(self) -> str:
-        return f"Redis(url={masked(self.url)!r})"
+        return f"Redis(url={masked(self.url)!r}, worker_url={masked(self.worker_url)!r})"
 
 
 class Api(Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,8 +83,26 @@ class Api(Struct, frozen=True, forbid_unknown_fields=True):
     port: Port = 8000
     #: where workers find the API
     url: str = "http://127.0.0.1:8000"
-    #: serve anyone who reaches a non-loopback host, without credentials
+    #: what runs a job that names an image and no driver
+    container_driver: Literal["docker", "kubernetes"] = "docker"
+    #: nobody needs a token, and everybody may do everything; `windlass up` sets it for its own API, on loopback
     allow_anonymous: bool = False
+    #: file with one admin token, made by `windlass token generate` for the first start; read again when it changes
+    admin_token_file: str = ""
+    #: file with a join token for any number of workers (`windlass token generate --join`); read again when it changes
+    join_token_file: str = ""
+    #: file with the certificate chain to serve HTTPS with; read again when it changes
+    tls_cert_file: str = ""
+    #: file with the certificate's private key
+    tls_key_file: str = ""
+    #: where workers look for the CA that signed the API's certificate; default the usual public ones
+    ca_file: str = ""
+    #: days that records of changes (`windlass audit`) are kept; 0: for ever
+    audit_keep_days: Annotated[float, Meta(ge=0)] = 90.0
+
+    def __post_init__(self) -> None:
+        if bool(self.tls_cert_file) != bool(self.tls_key_file):
+            raise ValueError("api.tls_cert_file and api.tls_key_file belong together: set both or none")
 
     def __repr__(self) -> str:
         return f"Api(host={self.host!r}, port={self.port}, url={masked(self.url)!r})"
@@ -114,12 +138,14 @@ class Worker(Struct, frozen=True, forbid_unknown_fields=True):
     name: Name = field(default_factory=lambda: socket.gethostname().strip(".-_")[:63] or "node")
     #: folder for the journal, logs on their way and attempts' folders
     data: Path = field(default_factory=lambda: default_data() / "worker")
+    #: many workers share `data`: each takes a numbered folder in it that no other has, and the number behind its name
+    shared_data: bool = False
     #: cores to give away ("4", "500m"); default all this process may use
     cpu: float = field(default_factory=_cores)
     #: bytes to give away ("8Gi"); default the machine's memory
     memory: int = field(default_factory=_memory)
     #: what starts containers, in order of preference
-    drivers: tuple[Literal["docker", "process", "mock"], ...] = ("docker",)
+    drivers: tuple[Literal["docker", "process", "kubernetes", "mock"], ...] = ("docker",)
     #: the operator's yes to jobs as plain processes of this machine
     allow_process: bool = False
     #: host folders jobs may mount
@@ -130,6 +156,16 @@ class Worker(Struct, frozen=True, forbid_unknown_fields=True):
     log_cap_bytes: int = 10 * 2**20
     #: the Docker Engine; empty: DOCKER_HOST, else the usual socket
     docker_url: str = ""
+    #: the Kubernetes API server; empty: the one of the Pod this worker runs in
+    kubernetes_url: str = ""
+    #: a kubeconfig, whose current context is used instead
+    kubernetes_config: str = ""
+    #: where jobs run as Pods; empty: the worker's own namespace, or the context's
+    kubernetes_namespace: str = ""
+    #: with worker.kubernetes_url: the file of its bearer token, read again as it changes
+    kubernetes_token_file: str = ""
+    #: with worker.kubernetes_url: the file of the authority that signed its certificate
+    kubernetes_ca_file: str = ""
     #: labels of the node
     labels: dict[str, str] = field(default_factory=dict[str, str])
     #: how often the node says it lives
@@ -142,14 +178,27 @@ class Worker(Struct, frozen=True, forbid_unknown_fields=True):
     self_fence_s: Seconds = 12.0
     #: with on_exit=stop: all jobs are ended within this
     stop_within_s: Seconds = 5.0
+    #: join token, for the first start: the node gets credentials of its own, kept in `data`
+    join: str = ""
+    #: file with a join token; read only when there are no credentials yet
+    join_file: str = ""
+
+    def __repr__(self) -> str:
+        return f"Worker(name={self.name!r}, data={str(self.data)!r}, join={'***' if self.join else ''!r})"
+
+    def __post_init__(self) -> None:
+        if "kubernetes" in self.drivers and ("docker" in self.drivers or self.allow_process):
+            raise ValueError(
+                "worker.drivers: kubernetes offers a namespace's room, not a machine's; give it a worker of its own"
+            )
 
 
 class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
-    """A role's own page for Prometheus. The API's is at /metrics on its port anyway."""
+    """A role's own page for Prometheus. The API has one at /metrics on its own port, too."""
 
     #: address to listen on
     host: str = "127.0.0.1"
-    #: port of /metrics on schedulers and workers; 0: none
+    #: port of /metrics; 0: none
     port: Port = 0
 
 
@@ -160,6 +209,24 @@ class Log(Struct, frozen=True, forbid_unknown_fields=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
     #: auto: console on a terminal, else json
     format: Literal["auto", "json", "console"] = "auto"
+
+
+class Tracing(Struct, frozen=True, forbid_unknown_fields=True):
+    """Spans for OpenTelemetry, with the extra `otel`; see [tracing](../how-to/tracing.md)."""
+
+    #: otlp: spans go to a collector over HTTP; auto: if OTEL_TRACES_EXPORTER or an OTEL_EXPORTER_OTLP_ENDPOINT says so
+    exporter: Literal["auto", "none", "otlp"] = "auto"
+    #: the collector; empty: OTEL_EXPORTER_OTLP_ENDPOINT, else http://localhost:4318
+    endpoint: str = ""
+    #: share of the traces begun here that is kept, unless OTEL_TRACES_SAMPLER says; of others, whoever began them says
+    sample_ratio: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    #: of those not more than so many a second, by each API; of requests that read as many again; 0: no limit
+    max_per_s: Annotated[float, Meta(ge=0)] = 20.0
+
+    def __repr__(self) -> str:
+        endpoint = masked(self.endpoint)
+        shares = f"sample_ratio={self.sample_ratio!r}, max_per_s={self.max_per_s!r}"
+        return f"Tracing(exporter={self.exporter!r}, endpoint={endpoint!r}, {shares})"
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -174,3 +241,4 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     worker: Worker = field(default_factory=Worker)
     metrics: Metrics = field(default_factory=Metrics)
     log: Log = field(default_factory=Log)
+    tracing: Tracing = field(default_factory=Tracing)

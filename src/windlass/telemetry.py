@@ -3,18 +3,23 @@
 JSON lines for machines, colours for people. Records of libraries that use the standard `logging` come out the same way.
 """
 
-import importlib
 import logging
+import os
 import sys
 
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
+from windlass import tracing
 from windlass.errors import SettingsError
-from windlass.settings import Log, Metrics
+from windlass.settings import Log, Metrics, Tracing
 
 #: Libraries that tell at info what we tell ourselves, or tell too much.
 _QUIET = ("aiodocker", "aiohttp", "asyncio", "httpcore2", "httpx2", "psycopg.pool", "uvicorn", "uvicorn.error")
+
+#: No name to install by: whoever owns it on a public index, this project does not.
+_MISSING = "OpenTelemetry's SDK is not here; in Windlass' folder, `make install` or `pip install '.[otel]'` brings it"
+_OTEL_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
 def configure(log: Log, role: str) -> None:
@@ -51,13 +56,15 @@ def configure(log: Log, role: str) -> None:
     logging.captureWarnings(True)
 
 
-def serve_metrics(metrics: Metrics) -> None:
+def serve_metrics(metrics: Metrics, role: str) -> None:
     """A page for Prometheus at /metrics, in a thread of its own; nothing with port 0. Raises SettingsError."""
+    from windlass.metrics import built
+
+    built(role)
     if not metrics.port:
         return
     from prometheus_client import start_http_server
 
-    importlib.import_module("windlass.metrics")  # so that each is there, and 0, before the first event
     try:
         start_http_server(metrics.port, metrics.host)
     except OSError as error:
@@ -65,6 +72,29 @@ def serve_metrics(metrics: Metrics) -> None:
             f"metrics.port = {metrics.port} on {metrics.host} can't be had ({error.strerror}): "
             "give each role of a machine a port of its own"
         ) from None
+
+
+def export_spans(settings: Tracing, role: str, cluster: str) -> None:
+    """Make spans, when there is a collector for them. Raises SettingsError when the extra for that is missing."""
+    asked = settings.exporter if settings.exporter != "auto" else _otel_says()
+    if asked == "none" or os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return
+    try:
+        from windlass import exporting
+    except ModuleNotFoundError as missing:
+        if settings.exporter == "otlp":
+            raise SettingsError(f"tracing.exporter = 'otlp': {_MISSING}") from missing
+        structlog.get_logger("tracing").warning("tracing_off", error=f"OTEL_* asks for spans: {_MISSING}")
+        return
+    tracing.use(exporting.tracer(settings, role, cluster))
+
+
+def _otel_says() -> str:
+    """What the standard variables ask for."""
+    exporters = os.environ.get("OTEL_TRACES_EXPORTER", "")
+    if exporters:
+        return "otlp" if "otlp" in exporters.split(",") else "none"
+    return "otlp" if any(os.environ.get(name) for name in _OTEL_ENDPOINTS) else "none"
 
 
 def _rendering(as_json: bool) -> list[Processor]:

@@ -1,5 +1,6 @@
 """One API per module, on a ledger emptied before each test: starting one costs more than most tests do."""
 
+import math
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
 
@@ -8,7 +9,10 @@ import pytest
 from tests.api.serving import Api, serving, settings_for
 from tests.conftest import TEMPLATE, Servers
 
-_TABLES = ("schedulers", "jobs", "tasks", "attempts", "events", "log_chunks", "outbox", "inbox", "nodes", "leases")
+_TABLES = (
+    "tokens", "audit", "schedulers", "jobs", "tasks", "attempts", "events", "log_chunks", "outbox", "inbox", "nodes",
+    "leases",
+)  # fmt: skip
 EMPTY = f"DO $$BEGIN {''.join(f'DELETE FROM {table}; ' for table in _TABLES)} END$$"
 
 _numbers = count(1)
@@ -38,6 +42,6 @@ async def module_api(servers: Servers, module_database: str, anyio_backend: str)
 async def api(module_api: Api, anyio_backend: str) -> Api:
     """The real application, serving on loopback, its ledger empty."""
     await module_api.ledger.conn.execute(EMPTY)
-    module_api.services.nodes = []
+    module_api.services.nodes, module_api.services.nodes_at = [], -math.inf
     module_api.http.cookies.clear()
     return module_api

@@ -129,7 +129,9 @@ def settings_for(database_url: str, redis_url: str, pool_max: int = 8) -> Settin
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     return Settings(
-        database=Database(database_url, pool_max), redis=Redis(redis_url), api=ApiSettings(port=port, host="127.0.0.1")
+        database=Database(database_url, pool_max),
+        redis=Redis(redis_url),
+        api=ApiSettings(port=port, host="127.0.0.1", allow_anonymous=True),
     )
 
 

@@ -3,9 +3,10 @@
 import asyncio
 from contextlib import suppress
 
+import httpx2
 import pytest
 
-from tests.api.serving import Api
+from tests.api.serving import Api, assert_problem
 from tests.support import wait_until
 from windlass.api import door
 
@@ -28,6 +29,16 @@ async def cut(reader: asyncio.StreamReader) -> bool:
     except ConnectionError:
         pass
     return True
+
+
+async def answered(reader: asyncio.StreamReader) -> httpx2.Response:
+    """The last answer on a connection that the other side ends."""
+    head, _, body = (await asyncio.wait_for(reader.read(), 5)).partition(b"\r\n\r\n")
+    line, *rest = head.decode().split("\r\n")
+    headers = dict(field.split(": ", 1) for field in rest)
+    assert headers["connection"] == "close"
+    assert int(headers["content-length"]) == len(body)
+    return httpx2.Response(int(line.split()[1]), headers=headers, content=body)
 
 
 async def leave(writer: asyncio.StreamWriter) -> None:
@@ -109,4 +120,37 @@ async def test_whoever_leaves_in_the_middle_is_no_error(api: Api, capsys: pytest
 
 async def _left(api: Api) -> bool:
     text = (await api.http.get("/metrics")).text
-    return 'route="/v1/jobs",status="400"' in text
+    return 'route="/v1/jobs",status="4xx"' in text
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"NONSENSE\r\n\r\n",
+        b"GET /livez HTTP/9.9\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nno colon\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01",
+    ],
+    ids=["no request", "no such HTTP", "no header", "TLS"],
+)
+async def test_what_is_no_http_gets_a_problem_with_an_id(api: Api, said: bytes):
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    writer.write(said)
+    document = assert_problem(await answered(reader), 400, "no HTTP")
+    assert document["request_id"].startswith("req_")
+    await leave(writer)
+    text = (await api.http.get("/metrics")).text
+    assert 'requests_total{method="OTHER",route="none",status="4xx"}' in text
+
+
+async def test_one_connection_too_many_gets_a_problem_with_an_id(api: Api, monkeypatch: pytest.MonkeyPatch):
+    await api.http.get("/livez")  # its connection stays
+    monkeypatch.setattr(door, "CONNECTIONS", 1)
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    writer.write(WHOLE.replace(b"\r\n\r\n", b"\r\nx-request-id: mine\r\n\r\n"))
+    answer = await answered(reader)
+    document = assert_problem(answer, 503, "connections")
+    assert (document["request_id"], answer.headers["retry-after"]) == ("mine", "1")
+    await leave(writer)
+    monkeypatch.undo()
+    assert (await api.http.get("/livez")).status_code == 200

@@ -4,8 +4,10 @@ import asyncio
 import re
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.api.serving import SEED, Api, assert_problem
+from windlass.store import nodes
 
 
 @pytest.mark.parametrize(
@@ -40,6 +42,20 @@ async def test_request_ids_are_echoed_or_made(api: Api):
         assert made.startswith("req_")
     stream = await api.http.get(f"/v1/jobs/{await api.submit()}/logs", headers={"x-request-id": "s"})
     assert stream.headers["x-request-id"] == "s"
+
+
+async def test_what_nobody_foresaw_has_an_id_and_tells_nothing(api: Api, monkeypatch: pytest.MonkeyPatch):
+    async def broken(*_: object) -> None:
+        raise RuntimeError("the password is geheim")
+
+    monkeypatch.setattr(nodes, "every", broken)
+    with capture_logs() as lines:
+        answer = await api.http.get("/v1/nodes", headers={"x-request-id": "mine"})
+    document = assert_problem(answer, 500, "logged")
+    assert (document["request_id"], document["code"]) == ("mine", "internal")
+    assert not re.search("geheim|RuntimeError|Traceback|[.]py", answer.text + str(answer.headers))
+    (line,) = [line for line in lines if line["event"] == "request_failed"]
+    assert "geheim" in str(line["exc_info"])
 
 
 async def test_what_is_not_there(api: Api):
@@ -85,8 +101,8 @@ async def test_metrics_have_few_labels(api: Api):
     assert {"/v1/jobs", "/v1/jobs/{job_id}", "/v1/jobs/{job_id}/logs", "none"} <= routes
     assert not [route for route in routes if "job_0" in route or "wp-admin" in route]
     methods = set(re.findall(r'windlass_api_requests_total\{method="([^"]*)"', answer.text))
-    assert {"OTHER", "GET", "POST"} <= methods <= {"OTHER", "GET", "POST", "DELETE", "HEAD", "OPTIONS"}
-    assert re.search(r'requests_total\{method="POST",route="/v1/jobs",status="201"\} \d', answer.text)
+    assert {"OTHER", "GET", "POST"} <= methods <= {"OTHER", "GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT", "PATCH"}
+    assert re.search(r'requests_total\{method="POST",route="/v1/jobs",status="2xx"\} \d', answer.text)
 
 
 async def test_health_and_version(api: Api):

@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.api.serving import SEED, Api, Event
+from tests.api.serving import SEED, Api, Event, serving, settings_for
 from tests.support import wait_until
 from windlass.api import events as routes
 from windlass.store.db import connect
 
 
-async def take(events: AsyncIterator[Event], count: int, timeout: float = 10.0) -> list[Event]:
+async def take(events: AsyncIterator[Event], count: int, timeout: float = 30.0) -> list[Event]:
     async with asyncio.timeout(timeout):
         return [await anext(events) for _ in range(count)]
 
@@ -41,6 +41,7 @@ async def test_from_the_beginning_and_only_one_jobs(api: Api):
         assert [e.id for e in await take(events, len(story) - 2)] == [e.id for e in everything[3:]]
 
 
+@pytest.mark.timeout(180)
 async def test_no_event_is_missed_or_doubled_under_concurrent_writers(api: Api):
     """Transactions commit out of order here: a reader that went by row numbers alone would skip some."""
     seen: list[Event] = []
@@ -59,7 +60,7 @@ async def test_no_event_is_missed_or_doubled_under_concurrent_writers(api: Api):
         cursor = "0-0"
         while len(seen) < 2 * writers * each:
             async with api.events(f"/v1/events?cursor={cursor}") as events:
-                for event in await take(events, min(7, 2 * writers * each - len(seen)), 20):
+                for event in await take(events, min(7, 2 * writers * each - len(seen)), 40):
                     seen.append(event)
                     cursor = event.id
 
@@ -71,6 +72,29 @@ async def test_no_event_is_missed_or_doubled_under_concurrent_writers(api: Api):
     ids = [event.id for event in seen]
     assert len(set(ids)) == len(ids) == 2 * writers * each
     assert ids == sorted(ids, key=lambda text: tuple(map(int, text.split("-"))))
+
+
+async def test_a_reader_goes_on_at_another_api(api: Api, redis_url: str):
+    """Events and output, from where the first one broke off."""
+    job_id = await api.submit()
+    attempt = await api.start(job_id)
+    await api.write(attempt, b"one\n")
+    async with serving(settings_for(api.services.pool.conninfo, redis_url)) as other:
+        async with api.events(f"/v1/events?job={job_id}&cursor=0-0") as events:
+            first = await take(events, 2)
+        async with api.events(f"/v1/jobs/{job_id}/logs?follow=true") as output:
+            (line,) = await take(output, 1)
+        await api.write(attempt, b"two\n", start=4)
+        await api.end(job_id)
+        async with other.events(f"/v1/events?job={job_id}", last_event_id=first[-1].id) as events:
+            rest = await take(events, 2)
+        async with other.events(f"/v1/jobs/{job_id}/logs?follow=true", last_event_id=line.id) as output:
+            lines = [event.data async for event in output]
+    assert [event.type for event in first + rest] == [
+        "job.submitted", "job.placed", "job.started", "job.succeeded",
+    ]  # fmt: skip
+    assert len({event.id for event in first + rest}) == 4
+    assert [one.get("data") or one for one in [line.data, *lines]] == ["b25lCg==", "dHdvCg==", {"state": "succeeded"}]
 
 
 async def test_more_than_a_page_at_once(api: Api, monkeypatch: pytest.MonkeyPatch):

@@ -1,16 +1,19 @@
 """The OpenAPI document: complete, with examples, and true of what is answered."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.api.serving import Api
+from windlass.api.manual import ASSETS
 
 OPERATIONS = {
     "submit_job", "submit_jobs", "list_jobs", "get_job", "cancel_job", "retry_job", "delete_job", "get_logs",
     "get_job_events", "watch_events", "list_nodes", "get_node", "cordon_node",
-    "uncordon_node", "drain_node", "forget_node", "get_cluster", "livez", "readyz", "version", "metrics",
+    "uncordon_node", "drain_node", "forget_node", "get_cluster", "get_scaling", "create_token", "list_tokens",
+    "revoke_token", "whoami", "list_audit", "livez", "readyz", "version", "metrics",
 }  # fmt: skip
 
 
@@ -74,3 +77,13 @@ async def test_every_reference_leads_somewhere(document: dict[str, Any]):
         place: Any = document
         for part in reference.removeprefix("#/").split("/"):
             place = place[part]
+
+
+async def test_the_page_for_people_needs_no_other_site(api: Api):
+    page = await api.http.get("/docs")
+    named = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert set(named) == {f"docs/{asset}" for asset in ASSETS}
+    for asset, kind in ASSETS.items():
+        part = await api.http.get(f"/docs/{asset}")
+        assert (part.status_code, part.headers["content-type"].partition(";")[0]) == (200, kind)
+    assert (await api.http.get("/docs/no-such-part")).status_code == 404

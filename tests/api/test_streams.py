@@ -81,8 +81,8 @@ async def test_readers_that_do_not_read_hold_little(api: Api):
 async def test_many_readers_share_few_connections_to_the_ledger(api: Api):
     job_id = await api.submit()
     attempt = await api.start(job_id)
-    plugs = [await knock(api, f"/v1/jobs/{job_id}/logs?follow=true") for _ in range(100)]
-    await wait_until(lambda: api.listeners == 300, "all of them listen")
+    plugs = [await knock(api, f"/v1/jobs/{job_id}/logs?follow=true") for _ in range(50)]
+    await wait_until(lambda: api.listeners == 150, "all of them listen")
     await api.write(attempt, b"x")
     assert await asyncio.wait_for(api.job(job_id), 5)
     for plug in plugs:

@@ -61,6 +61,15 @@ async def test_what_no_node_could_ever_hold_is_refused(api: Api):
     assert wrong["error"]["errors"][0]["field"] == "resources"
 
 
+async def test_a_node_that_joined_this_moment_counts(api: Api):
+    await api.register(a_node("small", cpu=1))
+    await wait_until(lambda: len(api.services.nodes) == 1, "the API has looked at the nodes again")
+    await api.register(a_node("large", cpu=64))
+    assert (await api.http.post("/v1/jobs", json=SEED | {"resources": {"cpu": 32}})).status_code == 201
+    listed = await api.http.post("/v1/jobs/batch", json={"jobs": [SEED | {"resources": {"cpu": 99}}] * 50})
+    assert all("has only 64 cpu" in result["error"]["errors"][0]["message"] for result in listed.json()["results"])
+
+
 async def test_one_key_is_one_job(api: Api):
     headers = {"idempotency-key": "nightly"}
     first = await api.http.post("/v1/jobs", json=SEED, headers=headers)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from windlass.chaos.oracle import PROMISES, Accepted, Run, Verdict, judge
-from windlass.store.audit import AttemptRow, Books, EndRow, JobRow
+from windlass.store.inspection import AttemptRow, Books, EndRow, JobRow
 
 
 @dataclass

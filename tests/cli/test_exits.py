@@ -36,6 +36,16 @@ def test_a_refusal_has_its_code_and_two_lines(stub: Stub, cli: Cli, status: int,
     assert hint.startswith("hint: ")
 
 
+@pytest.mark.parametrize("url", ["postgresql://x@127.0.0.1:1/x", "postgresql://x@no-such-host.invalid/x"])
+def test_a_ledger_that_is_away_is_told_in_two_lines(cli: Cli, monkeypatch: pytest.MonkeyPatch, url: str):
+    monkeypatch.setenv("WINDLASS_DATABASE_URL", url)
+    done = cli("migrate")
+    assert (done.code, done.out) == (exits.Code.UNREACHABLE, "")
+    error, hint = done.err.splitlines()
+    assert error.startswith("error: database.url: ")
+    assert "PostgreSQL" in hint
+
+
 def test_each_refused_field_has_its_line(stub: Stub, cli: Cli):
     done = cli("run", "--cpu", "lots", "--", "true")
     assert done.code == exits.Code.USAGE
@@ -167,7 +177,7 @@ def test_what_is_not_safe_to_repeat_is_not(stub: Stub, cli: Cli, args: tuple[str
 
 def test_the_table_is_in_the_help_and_in_the_docs(cli: Cli):
     shown = cli("--help").out
-    docs = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    docs = (Path(__file__).parents[2] / "docs" / "reference" / "cli.md").read_text()
     for code, meaning in exits.MEANING.items():
         assert f"{code:>4}  {meaning}" in shown
         assert f"| {code.value} | {meaning} |" in docs

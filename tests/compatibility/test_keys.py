@@ -12,8 +12,8 @@ JOB = {
     "resources": {"cpu": "500m"},
     "job_deadline": "1h",
 }
-#: What 0.1 kept for this job.
-MARK_0_1 = "42392995502aa89c58c2c1279a236c2d254589e95bf2280ddd7dc767dfcf9d60"
+#: What 0.2 kept for this job.
+MARK_0_2 = "42392995502aa89c58c2c1279a236c2d254589e95bf2280ddd7dc767dfcf9d60"
 
 
 def mark(raw: dict) -> str | None:
@@ -23,6 +23,6 @@ def mark(raw: dict) -> str | None:
 
 
 def test_fields_that_came_later_count_only_where_they_are_set() -> None:
-    assert mark(JOB) == mark(JOB | {"max_infra_losses": 5}) == MARK_0_1
-    assert mark(JOB | {"max_infra_losses": 6}) != MARK_0_1
-    assert mark(JOB | {"start_delay": "10s"}) != MARK_0_1
+    assert mark(JOB) == mark(JOB | {"max_infra_losses": 5}) == MARK_0_2
+    assert mark(JOB | {"max_infra_losses": 6}) != MARK_0_2
+    assert mark(JOB | {"start_delay": "10s"}) != MARK_0_2

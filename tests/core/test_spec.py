@@ -91,8 +91,8 @@ BAD: list[tuple[str, Any, str]] = [
     ("env", {"A": "x" * ENV_LIMIT}, "limit is 131072"),
     ("workdir", "work", "absolute path"),
     ("user", "Root!", 'such as "1000:1000"'),
-    ("driver", "podman", "one of docker, process"),
-    ("driver", [], "one of docker, process"),
+    ("driver", "podman", "one of docker, kubernetes, process"),
+    ("driver", [], "one of docker, kubernetes, process"),
     ("resources", 1, "must be an object with fields such as cpu, memory, memory_max"),
     ("max_retries", -1, "whole number from 0 to 100"),
     ("max_infra_losses", 101, "whole number from 0 to 100"),
@@ -139,6 +139,8 @@ DEEP: list[tuple[dict[str, Any], str, str]] = [
     ({"image": "a", "driver": "process"}, "image", "drop driver: process"),
     ({"volumes": [{"source": "/a", "target": "/b"}]}, "volumes", "needs a container; name an image, or drop it"),
     ({"driver": "docker"}, "image", "is missing"),
+    ({"driver": "kubernetes"}, "image", "the kubernetes driver needs one"),
+    ({"driver": "kubernetes", "image": "a", "volumes": [{"source": "/a", "target": "/b"}]}, "volumes", "drop them"),
 ]
 
 

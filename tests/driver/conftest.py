@@ -11,12 +11,16 @@ from typing import Any
 import pytest
 
 from tests.images import busybox_image, docker_missing
+from tests.kubernetes.standin.server import Cluster
 from windlass.core.ids import ATTEMPT, JOB, NODE, AttemptId, JobId
+from windlass.core.placement.snapshot import Room
 from windlass.core.spec import JobSpec, Resources
 from windlass.core.states import Driver as Kind
 from windlass.driver.base import Driver, Ticket
 from windlass.driver.docker import DockerDriver
 from windlass.driver.keeper import Keeper
+from windlass.driver.kubernetes import KubernetesDriver
+from windlass.driver.kubernetes_access import Access, Token
 from windlass.driver.mock import MockDriver
 from windlass.driver.process import ProcessDriver
 from windlass.mint import new_id
@@ -120,6 +124,30 @@ class DockerStage(CommandStage):
         return replace(self.base(), image="127.0.0.1:9/no/such/image:1", command=("true",))
 
 
+@dataclass
+class KubernetesStage(CommandStage):
+    """Pods of a stand-in cluster, which runs each as a real container: see tests/kubernetes/standin."""
+
+    cluster_options: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    kind = Kind.KUBERNETES
+
+    def __post_init__(self) -> None:
+        self.kubernetes = Cluster(**self.cluster_options).__enter__()
+
+    def driver(self, **more: Any) -> KubernetesDriver:
+        access = Access(self.kubernetes.url, self.kubernetes.namespace, Token(self.kubernetes.token), None)
+        room = Room(4000, 2**30)
+        return KubernetesDriver(access, cluster=self.cluster, node_id=self.node, **{"room": room} | more)
+
+    def base(self) -> JobSpec:
+        small = Resources(cpu=1, memory=64 * 2**20)
+        return JobSpec(image=busybox_image(), driver=Kind.KUBERNETES, resources=small)
+
+    def unknown_image(self) -> JobSpec | None:
+        return replace(self.base(), image="127.0.0.1:9/no/such/image:1", command=("true",))
+
+
 class Processes(ProcessDriver):
     """With a connection of its own to the folder's watchdog."""
 
@@ -142,11 +170,11 @@ class ProcessStage(CommandStage):
         return JobSpec(driver=Kind.PROCESS)
 
 
-_STAGES = {"mock": Stage, "docker": DockerStage, "process": ProcessStage}
+_STAGES = {"mock": Stage, "docker": DockerStage, "process": ProcessStage, "kubernetes": KubernetesStage}
 
 
 def _missing(name: str) -> str:
-    if name == "docker":
+    if name in ("docker", "kubernetes"):
         return docker_missing()
     return ""
 
@@ -156,7 +184,10 @@ def _stage(name: str, root: Path) -> Iterator[Stage]:
         pytest.skip(why)
     stage = _STAGES[name](root)
     yield stage
-    asyncio.run(_clear(stage))
+    if isinstance(stage, KubernetesStage):
+        stage.kubernetes.__exit__()
+    else:
+        asyncio.run(_clear(stage))
 
 
 async def _clear(stage: Stage) -> None:
@@ -168,13 +199,16 @@ async def _clear(stage: Stage) -> None:
     await driver.close()
 
 
-@pytest.fixture(params=["mock", pytest.param("docker", marks=pytest.mark.docker), "process"])
+_IN_CONTAINERS = [pytest.param(name, marks=pytest.mark.docker) for name in ("docker", "kubernetes")]
+
+
+@pytest.fixture(params=["mock", *_IN_CONTAINERS, "process"])
 def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
     """Each driver in turn."""
     yield from _stage(request.param, tmp_path)
 
 
-@pytest.fixture(params=[pytest.param("docker", marks=pytest.mark.docker), "process"])
+@pytest.fixture(params=[*_IN_CONTAINERS, "process"])
 def commands(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CommandStage]:
     """Each driver that runs real commands."""
     for made in _stage(request.param, tmp_path):

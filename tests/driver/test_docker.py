@@ -237,7 +237,7 @@ def test_endings_are_seen_without_the_event_stream(docker: DockerStage):
         async with opened(driver):
             ticket = docker.ticket(docker.sleeps(1, exit_code=9))
             await driver.prepare(ticket)
-            listener, _ = driver._endings._tasks
+            listener, *_ = driver._endings._tasks
             listener.cancel()
             await wait_until(listener.done, "the event stream is gone")
             await driver.start(ticket)

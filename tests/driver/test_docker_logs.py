@@ -86,7 +86,7 @@ def test_a_restarted_reader_goes_on_from_a_mark_when_the_beginning_is_gone(tmp_p
     book, split = MarkBook(tmp_path), Demultiplexer(cursors)
     for message in told[:9_000]:
         for _ in split.feed(frames([message])):
-            book.note(cursors)
+            book.note(cursors.values())
     shipped = {"stdout": 8_500_123}
     marks = MarkBook(tmp_path).best(shipped)
     assert marks["stdout"].offset > 8_000_000

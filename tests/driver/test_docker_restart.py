@@ -6,11 +6,12 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.driver.conftest import DockerStage
+from tests.driver.conftest import DockerStage, docker_command
 from tests.driver.play import follow, opened, run
 from tests.engine import OwnEngine, own_engine
 from tests.support import wait_until
@@ -62,6 +63,66 @@ def test_what_the_engine_takes_down_with_itself_is_lost_to_the_node(engine: OwnE
 
 
 @pytest.mark.docker
+@pytest.mark.parametrize("fault", ["stopped", "killed", "power cut"])
+def test_what_the_engine_takes_down_while_its_worker_is_away_is_lost_to_the_node(
+    engine: OwnEngine, tmp_path: Path, fault: str
+):
+    async def scenario():
+        stage = DockerStage(tmp_path, url=engine.url)
+        endless = stage.ticket(stage.shell("while true; do sleep 0.1; done"))
+        failed = stage.ticket(stage.exits(7))
+        async with opened(stage.driver()) as driver:
+            for ticket in (endless, failed):
+                await driver.prepare(ticket)
+                await driver.start(ticket)
+            assert (await asyncio.wait_for(driver.wait(failed), 20)).exit_code == 7
+        match fault:
+            case "stopped":
+                await asyncio.to_thread(engine.end, signal.SIGTERM)
+            case "killed":
+                await asyncio.to_thread(engine.end, signal.SIGKILL)
+            case _:
+                await asyncio.to_thread(engine.cut_power)
+        engine.start()
+        await wait_until(engine.answers, "the engine is up", timeout=30)
+        async with opened(stage.driver()) as driver:
+            end = await asyncio.wait_for(driver.wait(endless), 30)
+            assert end.cause is Cause.NODE_LOST
+            assert end.exit_code == 255 if fault == "power cut" else end.exit_code in (137, 143), "its code is kept"
+            own = await asyncio.wait_for(driver.wait(failed), 30)
+            assert (own.cause, own.exit_code) == (Cause.EXIT_CODE, 7)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.docker
+def test_what_dies_by_itself_while_its_worker_is_away_is_its_own_failure(docker: DockerStage):
+    """The engine remembers that it started it, so it was not the engine that took it down."""
+
+    async def scenario():
+        scripts = ("sleep 0.3; kill -SEGV $$", "sleep 0.3; exit 255", "sleep 0.3; exit 4")
+        tickets = [docker.ticket(docker.shell(script)) for script in scripts]
+        async with opened(docker.driver()) as driver:
+            for ticket in tickets:
+                await driver.prepare(ticket)
+                await driver.start(ticket)
+        await wait_until(lambda: _ended(tickets), "all have ended", timeout=20)
+        again = [*tickets, *(replace(ticket, rebooted=True) for ticket in tickets)]
+        async with opened(docker.driver()) as driver:
+            ends = [await asyncio.wait_for(driver.wait(ticket), 20) for ticket in again]
+        own = [(Cause.SIGNAL, 139), (Cause.EXIT_CODE, 255), (Cause.EXIT_CODE, 4)]
+        assert [(end.cause, end.exit_code) for end in ends[:3]] == own
+        assert [(end.cause, end.exit_code) for end in ends[3:]] == [(Cause.NODE_LOST, code) for _, code in own]
+
+    asyncio.run(scenario())
+
+
+def _ended(tickets: list[Ticket]) -> bool:
+    states = docker_command("inspect", "-f", "{{.State.Status}}", *(ticket.attempt_id for ticket in tickets))
+    return set(states.split()) == {"exited"}
+
+
+@pytest.mark.docker
 def test_a_start_whose_answer_is_lost_with_the_engine(engine: OwnEngine, tmp_path):
     """The engine dies while it starts containers: they are lost to the node, nobody waits for ever, nothing runs on."""
 
@@ -89,10 +150,9 @@ def test_a_start_whose_answer_is_lost_with_the_engine(engine: OwnEngine, tmp_pat
 async def _is_lost(driver: DockerDriver, ticket: Ticket) -> bool:
     """Whether it was lost, and then nothing of it runs; some outlive the engine, and come to their end."""
     (end,) = await asyncio.gather(driver.wait(ticket), return_exceptions=True)
-    if isinstance(end, Outcome):
-        assert end.exit_code == 0
+    if isinstance(end, Outcome) and end.exit_code == 0:
         return False
-    assert isinstance(end, DriverFault)
+    assert isinstance(end, DriverFault | Outcome)
     assert end.cause is Cause.NODE_LOST
     await wait_until(lambda: not _running([ticket]), "nothing of it runs on", 5)
     return True

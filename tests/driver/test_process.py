@@ -5,12 +5,14 @@ import asyncio
 import os
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.driver.conftest import ProcessStage
 from tests.driver.play import opened, read, run
+from windlass.core.states import Cause
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -28,6 +30,23 @@ VANDALS = {
 @pytest.fixture
 def stage(tmp_path: Path):
     return ProcessStage(tmp_path)
+
+
+def test_what_a_shutdown_ended_is_lost_to_the_node(stage: ProcessStage):
+    """The watchdog outlives the jobs for a moment, and notes the signal that was meant for the whole machine."""
+
+    async def scenario():
+        tickets = [stage.ticket(stage.dies_of(15)), stage.ticket(stage.exits(0))]
+        async with opened(stage.driver()) as driver:
+            for ticket in tickets:
+                await run(stage, driver, ticket)
+        async with opened(stage.driver()) as driver:
+            ends = [await driver.wait(replace(ticket, rebooted=True)) for ticket in tickets]
+            own = await driver.wait(tickets[0])
+        assert [(end.cause, end.exit_code) for end in ends] == [(Cause.NODE_LOST, 143), (None, 0)]
+        assert (own.cause, own.exit_code) == (Cause.SIGNAL, 143)
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("script", VANDALS.values(), ids=VANDALS)

@@ -1,4 +1,4 @@
-"""docs/settings.md, made from the settings' own classes and the comments beside their fields."""
+"""docs/reference/settings.md, made from the settings' own classes and the comments beside their fields."""
 
 import inspect
 import re
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from msgspec import NODEFAULT, Struct
 from msgspec.structs import FieldInfo, fields
 
-from windlass.settings import Api, Database, Log, Metrics, Redis, Scheduler, Settings, Worker
+from windlass.settings import Api, Database, Log, Metrics, Redis, Scheduler, Settings, Tracing, Worker
 from windlass.sources import variable
 
 SECTIONS: dict[str, type[Struct]] = {
     "database": Database, "redis": Redis, "api": Api, "scheduler": Scheduler, "worker": Worker,
-    "metrics": Metrics, "log": Log,
+    "metrics": Metrics, "log": Log, "tracing": Tracing,
 }  # fmt: skip
 
 _HEAD = """\
@@ -25,6 +25,10 @@ Every role (`windlass up`, `api`, `scheduler`, `worker`, `migrate`) reads the sa
 default, a TOML file (`--config FILE` or `WINDLASS_CONFIG`), a variable, an option of the command. A key nobody knows,
 or a value that does not fit, stops the start with a line that says what to write instead. In a variable a list is
 written `a,b` and a map `k=v,k2=v2`. Names that end in `_s` are seconds.
+
+Every variable may name a file that holds the value instead: `WINDLASS_REDIS_URL_FILE=/run/secrets/redis-url` for
+`WINDLASS_REDIS_URL`. That is the way for secrets: a file has an owner and a mode, and its content is never shown in a
+message. A newline at its end is not part of the value.
 
 ```toml
 cluster = "lab"
@@ -75,7 +79,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def settings() -> str:
-    """docs/settings.md."""
+    """docs/reference/settings.md."""
     parts = [_HEAD]
     for section, kind in ("", Settings), *SECTIONS.items():
         table = ["| key | variable | default | |", "|---|---|---|---|", *map(str, rows(section, kind))]

@@ -1,4 +1,4 @@
-"""docs/job-spec.md is what its generator writes now, and what it claims holds."""
+"""What docs/reference/job-spec.md claims holds."""
 
 import inspect
 import re
@@ -15,10 +15,6 @@ from windlass.core.spec import Backoff, JobSpec, Resources, Volume
 from windlass.core.states import Cause
 
 ROOT = Path(__file__).parents[2]
-
-
-def test_the_page_is_current() -> None:
-    assert (ROOT / "docs/job-spec.md").read_text() == page(), "run: python scripts/job_spec_doc.py > docs/job-spec.md"
 
 
 def test_its_example_is_a_valid_job() -> None:

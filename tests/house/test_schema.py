@@ -15,6 +15,7 @@ import pytest
 from psycopg import sql
 
 import windlass.store
+from windlass.core.access import Role
 from windlass.core.states import (
     TERMINAL_ATTEMPT,
     TERMINAL_TASK,
@@ -92,6 +93,7 @@ CHECKS: dict[tuple[str, str], type[StrEnum] | set[str]] = {
     ("nodes", "state"): NodeState,
     ("shapes", "driver"): Driver,
     ("log_chunks", "stream"): {"stdout", "stderr"},
+    ("tokens", "role"): Role,
 }
 
 

@@ -71,7 +71,8 @@ class Office:
         picture, conn = self.desk.picture, self.desk.conn
         picture.set_clock(await tasks.clock(conn))
         rows = await nodes.every(conn)
-        picture.load([row.node for row in rows], await tasks.all_live(conn), await shapes.every(conn))
+        live, others = await tasks.all_live(conn)
+        picture.load([row.node for row in rows], live, await shapes.every(conn), others)
 
     async def orders(self, node_id: NodeId = N1) -> list[wire.Command]:
         """What the node was told since it last looked, all of it received."""
@@ -98,7 +99,8 @@ class Office:
 
     async def check(self) -> None:
         """Whatever happened, the picture is true and the room reserved is what live attempts need."""
-        self.consistent(await tasks.all_live(self.ledger.conn))
+        live, _ = await tasks.all_live(self.ledger.conn)
+        self.consistent(live)
         for row in await nodes.every(self.ledger.conn):
             used = self.desk.picture.used.get(row.node.id)
             assert used is None or used == row.node.used

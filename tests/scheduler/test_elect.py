@@ -10,8 +10,8 @@ import pytest
 
 from tests.builders import Ledger
 from tests.support import wait_until
-from windlass import metrics
 from windlass.errors import Fenced
+from windlass.metrics import scheduler as metrics
 from windlass.scheduler.elect import Elector, Terms
 from windlass.scheduler.presence import Presence
 from windlass.store import leases

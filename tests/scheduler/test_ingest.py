@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+import structlog
 
 from tests.builders import a_spec
 from tests.scheduler.conftest import N1, N2, Office, exited
@@ -76,6 +77,14 @@ async def test_a_report_from_the_wrong_node_is_not_believed(office: Office) -> N
     assert await office.report(exited(attempt, N2)) == 0
     assert (await office.ledger.task(job)).task.state is TaskState.ACTIVE
     assert await office.orders(N2) == []
+
+
+async def test_many_reports_from_the_wrong_node_are_one_line_of_log(office: Office) -> None:
+    _, attempt = await running(office)
+    with structlog.testing.capture_logs() as logs:
+        await office.report(*[exited(attempt, N2)] * 100)
+        await office.orders()
+    assert [entry["event"] for entry in logs if entry["log_level"] != "debug"] in ([], ["stream_repaired"])
 
 
 async def test_a_report_of_nothing_known_is_answered(office: Office) -> None:

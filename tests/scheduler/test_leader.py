@@ -11,10 +11,10 @@ import redis
 from tests.builders import GIB, Ledger, a_spec
 from tests.scheduler.conftest import KEYS, N1
 from tests.support import wait_until
-from windlass import metrics
 from windlass.core.ids import JobId
 from windlass.core.states import TaskState
 from windlass.errors import Fenced
+from windlass.metrics import scheduler as metrics
 from windlass.scheduler.desk import Rules
 from windlass.scheduler.elect import Elector, Terms
 from windlass.scheduler.leader import reign

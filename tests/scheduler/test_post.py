@@ -10,7 +10,7 @@ from tests.scheduler.conftest import N1, Office, exited
 from tests.scheduler.test_leader import Stage, stage
 from tests.support import wait_until
 from windlass import metrics
-from windlass.core.ids import AttemptId
+from windlass.core.ids import AttemptId, NodeId
 from windlass.core.states import TaskState
 from windlass.scheduler import ingest, post
 from windlass.scheduler.post import Post
@@ -87,6 +87,17 @@ async def test_a_letter_or_an_entry_that_kills_the_leader_is_parked(
     made = await stage.ledger.submit(*[a_spec()] * 3)
     await stage.work(until=made)
     assert await letters(stage) == 0
+
+
+async def test_large_letters_are_taken_a_few_at_a_time(office: Office) -> None:
+    """All at once they would keep the leader so long that it loses its lease, and so the next one."""
+    for number in range(5):
+        await put(office, wire.Beat(NodeId(f"node_{number}"), (AttemptId("x" * 1000),)))
+    sizes: list[int] = []
+    while found := await inbox.take(office.desk.conn, term=office.desk.term, suspect=3, size=2000):
+        sizes.append(len(found))
+        await inbox.clear(office.desk.conn, [letter.id for letter in found], term=office.desk.term)
+    assert sizes == [2, 2, 1]
 
 
 async def test_silence_counts_only_while_the_leader_hears_everything(office: Office) -> None:

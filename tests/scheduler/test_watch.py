@@ -81,6 +81,24 @@ async def test_a_stranger_is_asked_who_it_is(office: Office) -> None:
     assert await nodes.every(office.ledger.conn) == []
 
 
+async def test_a_hello_that_was_lost_or_came_late_is_asked_for(office: Office) -> None:
+    """Else a node that came back from a drain would get no work for good: its leader still has it leaving."""
+    leaving = wire.Hello(N1, "n1", 4000, 2**30, ("process",), "test", draining=True, mark="first")
+    back = wire.Hello(N1, "n1", 4000, 2**30, ("process",), "test", mark="second")
+    await office.watch.hear(office.desk, [leaving, wire.Beat(N1, hello="first")])
+    assert await office.orders() == [wire.Heard(draining=True)]
+    await office.watch.hear(office.desk, [wire.Beat(N1, hello="second")])
+    assert await office.orders() == [wire.Introduce()], "the second was lost"
+    await office.watch.hear(office.desk, [back, wire.Beat(N1, hello="second"), leaving])
+    assert office.desk.picture.nodes[N1].leaving
+    await office.orders()
+    await office.watch.hear(office.desk, [wire.Beat(N1, hello="second")])
+    assert await office.orders() == [wire.Introduce()], "the first came again"
+    await office.watch.hear(office.desk, [back, wire.Beat(N1, hello="second")])
+    assert await office.orders() == []
+    assert office.desk.picture.nodes[N1].open
+
+
 async def test_silence_makes_suspect_then_lost_and_a_beat_ready(hasty: Office) -> None:
     await hasty.node(N1)
     await hasty.node(N2)
@@ -201,6 +219,22 @@ async def test_what_a_node_no_longer_knows_is_lost(office: Office) -> None:
 
 
 @pytest.mark.usefixtures("no_grace")
+async def test_what_a_node_does_not_know_yet_is_not_lost(office: Office) -> None:
+    """It counts from when the node spoke of it: a beat from before may come after that (simulated seed 15974)."""
+    await office.node()
+    [job] = await office.ledger.submit()
+    attempt = await office.place(job)
+    await office.beat(N1)
+    await office.report(wire.Prepared(N1, attempt))
+    await office.beat(N1)
+    live = await office.ledger.task(job)
+    assert live.attempt is not None
+    assert live.attempt.state is AttemptState.PREPARING
+    await office.beat(N1)
+    assert (await office.ledger.task(job)).task.state is TaskState.QUEUED
+
+
+@pytest.mark.usefixtures("no_grace")
 async def test_what_the_ledger_does_not_know_is_forgotten(office: Office) -> None:
     """Only at the second beat: a picture may be behind by a moment."""
     await office.node()
@@ -244,6 +278,23 @@ async def test_an_older_beat_says_nothing_of_what_is_held(office: Office) -> Non
     assert (await office.ledger.task(job)).task.state is TaskState.ACTIVE
     for at in (13.0, 14.0):
         await hear(office.desk, [wire.Beat(N1, boot="b", at=at)])
+    assert (await office.ledger.task(job)).task.state is TaskState.QUEUED
+
+
+@pytest.mark.usefixtures("no_grace")
+async def test_a_clock_that_was_set_back_is_believed_after_a_while(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A virtual machine on an earlier snapshot, or a beat that somebody made up."""
+    await office.node()
+    job, attempt = await running(office)
+    await office.watch.hear(office.desk, [wire.Beat(N1, (attempt,), boot="b", at=1e308)])
+    for at in (1.0, 2.0):
+        await office.watch.hear(office.desk, [wire.Beat(N1, boot="b", at=at)])
+    assert (await office.ledger.task(job)).task.state is TaskState.ACTIVE
+    monkeypatch.setattr(inventory, "LATE_S", 0.0)
+    for at in (3.0, 4.0):
+        await office.watch.hear(office.desk, [wire.Beat(N1, boot="b", at=at)])
     assert (await office.ledger.task(job)).task.state is TaskState.QUEUED
 
 

@@ -2,5 +2,5 @@
 
 One number, the seed, decides everything that the real world leaves open: latencies, faults, the moments of both. So a
 failure is replayed exactly by its seed. What is simulated is the world around the code: clocks, disks, PostgreSQL,
-Redis, HTTP, containers. See docs/simulation.md.
+Redis, HTTP, containers. See docs/explanation/simulation.md.
 """

@@ -17,6 +17,7 @@ from multiprocessing import get_context
 #: Sets of words are walked in an order that depends on this; a seed is to mean the same everywhere.
 HASHES = "0"
 CHUNK = 20
+PROGRESS_S = 60.0
 
 
 def main() -> int:
@@ -101,11 +102,9 @@ def _mutations(jobs: int, output: str) -> int:
         print(json.dumps(found))
     for mutation in MUTATIONS if output == "text" else ():
         seed, said = found[mutation.name]
-        told = (
-            f"caught by seed {seed}: {said}"
-            if seed is not None
-            else f"NOT CAUGHT within {mutation.seeds} seeds from {mutation.first}"
-        )
+        told = f"caught by seed {seed}: {said}"
+        if seed is None:
+            told = f"NOT CAUGHT within {mutation.seeds} seeds from {mutation.first}"
         print(f"{mutation.name}: {mutation.sentence}\n    {told}")
     return 1 if any(seed is None for seed, _ in found.values()) else 0
 
@@ -116,7 +115,8 @@ def _shares(seeds: range) -> Iterator[range]:
 
 
 def _many(seeds: range, jobs: int, output: str) -> int:
-    began = time.monotonic()
+    began = told = time.monotonic()
+    done = 0
     totals: Counter[str] = Counter()
     seen: Counter[str] = Counter()
     failed: dict[int, list[str]] = {}
@@ -129,6 +129,10 @@ def _many(seeds: range, jobs: int, output: str) -> int:
                     failed[verdict["seed"]] = verdict["broken"]  # type: ignore[index,assignment]
                     if output == "text":
                         print(f"seed {verdict['seed']}: {verdict['broken']}", flush=True)
+            done += len(verdicts)
+            if time.monotonic() - told >= PROGRESS_S:
+                told = time.monotonic()
+                print(f"{done} of {len(seeds)} seeds, {len(failed)} broke a promise", file=sys.stderr, flush=True)
     took = time.monotonic() - began
     report = {
         "seeds": len(seeds),

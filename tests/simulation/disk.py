@@ -26,6 +26,14 @@ class Disk:
     files: dict[str, File] = field(default_factory=dict)
     full: bool = False
     was_full: bool = False
+    #: what was given back while it was full, in bytes
+    room: int = 0
+
+    def take(self, size: int) -> None:
+        """Room for so many bytes. Raises OSError when there is none."""
+        if self.full and self.room < size:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.room = max(self.room - size, 0)
 
     def power_cut(self, random: Random) -> None:
         """Of what was not synced, a part from the front is there."""
@@ -37,11 +45,20 @@ class Disk:
 @dataclass(frozen=True)
 class Stat:
     st_size: int
+    st_nlink: int = 1
 
 
 @dataclass(frozen=True)
 class Usage:
     free: int
+
+
+@dataclass(frozen=True)
+class Room:
+    f_bavail: int
+    f_frsize: int = 1
+    f_files: int = 0
+    f_favail: int = 0
 
 
 class DiskPath(PurePosixPath):
@@ -60,14 +77,15 @@ class DiskPath(PurePosixPath):
             raise FileNotFoundError(errno.ENOENT, "No such file", str(self))
         return bytes(file.data)
 
-    def read_text(self) -> str:
-        return self.read_bytes().decode()
+    def read_text(self, errors: str = "strict") -> str:
+        return self.read_bytes().decode(errors=errors)
 
     def write_text(self, text: str) -> int:
         return self.write_bytes(text.encode())
 
     def write_bytes(self, data: bytes) -> int:
         alive()
+        disk_of(str(self)).take(len(data))
         self._files[str(self)] = File(bytearray(data), len(data))
         return len(data)
 
@@ -76,7 +94,10 @@ class DiskPath(PurePosixPath):
 
     def unlink(self, missing_ok: bool = False) -> None:
         alive()
-        if self._files.pop(str(self), None) is None and not missing_ok:
+        file = self._files.pop(str(self), None)
+        if file is not None:
+            disk_of(str(self)).room += len(file.data)
+        elif not missing_ok:
             raise FileNotFoundError(errno.ENOENT, "No such file", str(self))
 
     def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
@@ -127,8 +148,7 @@ class Os:
     def write(self, fd: int, data: bytes) -> int:
         alive()
         file, disk = self._open[fd]
-        if disk.full:
-            raise OSError(errno.ENOSPC, "No space left on device")
+        disk.take(len(data))
         file.data += data
         return len(data)
 
@@ -143,6 +163,12 @@ class Os:
 
     def ftruncate(self, fd: int, size: int) -> None:
         del self._open[fd][0].data[size:]
+
+    def fstat(self, fd: int) -> Stat:
+        return Stat(len(self._open[fd][0].data))
+
+    def statvfs(self, path: Any) -> Room:
+        return Room(0 if disk_of(str(path)).full else 2**30)
 
     def fsync(self, fd: int) -> None:
         alive()

@@ -7,22 +7,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tests.simulation.process import Host, alive
 from windlass.core.states import Cause
 from windlass.driver.base import Chunk, DriverFault, EngineUnavailable, Facts, Outcome, Survivor, Ticket
+from windlass.driver.taken_down import TICK_S, Outages, taken_down, unseen
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
 LINE = b"a line of output\n"
+SWEEP_S, RETRY_S = 2.0, 0.3
 
 
 @dataclass(eq=False)
 class Container:
-    """One run of something. `ended_by`: itself, stop, kill (a stop's grace ran out), fence, power."""
+    """One run of something. `ended_by`: itself, stop, kill (a stop's grace ran out), fence, engine, power. `life`: the
+    engine's that started it."""
 
     attempt_id: str
     job_id: str
@@ -35,6 +38,9 @@ class Container:
     started: float | None = None
     ended: float | None = None
     ended_by: str = ""
+    life: int = 0
+    #: by the host's wall clock
+    wall: list[float] = field(default_factory=list)
     fenced: bool = False
     removed: bool = False
     ignores_stop: bool = False
@@ -53,21 +59,40 @@ class Engine:
         self._world = world
         self.containers: dict[str, Container] = {}
         self.down: set[str] = set()
+        self.lives: dict[str, int] = {}
+        self._streams: dict[str, list[asyncio.Future[None]]] = {}
 
     def start(self, container: Container, run_for: float) -> None:
         now = self._world.loop.now
         container.started, container.natural_end = now, now + run_for
+        container.life, container.wall = self.lives.get(container.host.name, 1), [container.host.wall(now)]
         self._world.note("start", container.attempt_id, container.host.name)
         self._world.loop.at(container.natural_end, self.end, container, "itself")
 
     def end(self, container: Container, by: str) -> None:
         if container.running:
             container.ended, container.ended_by = self._world.loop.now, by
+            container.wall.append(container.host.wall(container.ended))
             self._world.note("end", container.attempt_id, by)
-            for future in container.over:
-                if not future.done():
-                    future.set_result(None)
-            container.over.clear()
+            _tell(container.over)
+
+    def events(self, host: Host) -> asyncio.Future[None]:
+        """A stream of events: over when the engine ends."""
+        stream: asyncio.Future[None] = self._world.loop.create_future()
+        self._streams.setdefault(host.name, []).append(stream)
+        return stream
+
+    def end_life(self, host: Host) -> None:
+        """Its process ends: another one has no memory of what this one started."""
+        self.lives[host.name] = self.lives.get(host.name, 1) + 1
+        _tell(self._streams.get(host.name, []))
+
+    def begin_life(self, host: Host) -> None:
+        """It ends what an earlier life of it started and left running."""
+        for container in self.on(host):
+            if container.life != self.lives.get(host.name, 1):
+                self.end(container, "engine")
+        self.down.discard(host.name)
 
     def on(self, host: Host) -> list[Container]:
         """What exists on a host now."""
@@ -81,14 +106,24 @@ class Engine:
                 container.removed = True
 
 
+def _tell(waiting: list[asyncio.Future[None]]) -> None:
+    for future in waiting:
+        if not future.done():
+            future.set_result(None)
+    waiting.clear()
+
+
 class SimulatedDriver:
     """windlass.driver.base.Driver over the engine. What a container does is read from its spec's env."""
 
     name = "mock"
     keeps_outcome = True
+    watched = True
 
     def __init__(self, world: World, host: Host) -> None:
         self._world, self._host, self._engine = world, host, world.engine
+        self._outages = Outages()
+        self._listening: asyncio.Future[list[None]] | None = None
 
     async def _verb(self, seconds: float = 0.002) -> None:
         """Every verb takes a while, and needs the engine."""
@@ -101,9 +136,33 @@ class SimulatedDriver:
 
     async def open(self) -> None:
         await self._verb()
+        if self._listening is None:
+            self._listening = asyncio.gather(self._listen(), self._tick())
 
     async def close(self) -> None:
-        return
+        if self._listening is not None:
+            self._listening.cancel()
+
+    async def _listen(self) -> None:
+        """As docker_endings: a stream that breaks, and a look every two seconds."""
+        while True:
+            try:
+                await self._verb()
+                stream = self._engine.events(self._host)
+                while not stream.done():
+                    self._outages.answered()
+                    await asyncio.wait([stream], timeout=SWEEP_S)
+                    if not stream.done():
+                        await self._verb()
+            except EngineUnavailable:
+                pass
+            self._outages.away()
+            await asyncio.sleep(RETRY_S)
+
+    async def _tick(self) -> None:
+        while True:
+            self._outages.tick()
+            await asyncio.sleep(TICK_S)
 
     async def facts(self) -> Facts:
         if self._host.name in self._engine.down:
@@ -152,11 +211,34 @@ class SimulatedDriver:
         container = self._known(ticket)
         if container.started is None:
             raise DriverFault(Cause.NODE_LOST, f"attempt {ticket.attempt_id} was prepared and never started")
-        if container.running:
+        seen = container.running
+        if seen:
             future: asyncio.Future[None] = self._world.loop.create_future()
             container.over.append(future)
             await future
-        return _outcome(container)
+        await self._reached()
+        return await self._outcome(ticket, container, seen=seen)
+
+    async def _reached(self) -> None:
+        while self._host.name in self._engine.down:
+            self._outages.away()
+            await asyncio.sleep(RETRY_S)
+
+    async def _outcome(self, ticket: Ticket, container: Container, *, seen: bool) -> Outcome:
+        """As DockerDriver's."""
+        outcome = replace(_raw(container), ran_s=container.wall[1] - container.wall[0])
+        if outcome.cause is None:
+            return outcome
+        try:
+            await self._verb()
+        except EngineUnavailable:
+            self._outages.away()
+        if self._outages.cover(*container.wall):
+            return taken_down(outcome, "the engine went away")
+        if seen and self._outages.watched(container.wall[-1]):
+            return outcome
+        same_engine = container.life == self._engine.lives.get(self._host.name, 1)
+        return unseen(outcome, rebooted=ticket.rebooted, same_engine=same_engine)
 
     async def stop(self, ticket: Ticket, grace_s: float) -> None:
         await self._verb()
@@ -195,13 +277,16 @@ class SimulatedDriver:
         return [Survivor(c.attempt_id, c.fence, c.running) for c in self._engine.on(self._host)]  # type: ignore[arg-type]
 
 
-def _outcome(container: Container) -> Outcome:
+def _raw(container: Container) -> Outcome:
+    """As an engine tells it."""
     match container.ended_by:
         case "itself" if container.exit_code == 0:
             return Outcome(0, None)
         case "itself":
             return Outcome(container.exit_code, Cause.EXIT_CODE, f"exited with code {container.exit_code}")
         case "power":
-            return Outcome(255, Cause.NODE_LOST, "the machine went down")
+            return Outcome(255, Cause.EXIT_CODE, "exited with code 255")
+        case "engine":
+            return Outcome(143, Cause.SIGNAL, "ended by SIGTERM")
         case _:
             return Outcome(137, Cause.SIGNAL, "ended by signal 9")

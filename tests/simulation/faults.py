@@ -157,6 +157,7 @@ def power_cut(world: World, draw: Random, seconds: float) -> End:
     back = _kill(world, machine, seconds)
     disk.disk_of(str(machine.root)).power_cut(draw)
     world.engine.kill_all(machine.host, "power", gone=draw.random() < 0.5)
+    world.engine.end_life(machine.host)
     machine.host.boots += 1
     machine.guarded_since = None
     machine.host.boot_offset = 10.0 - world.loop.now
@@ -284,13 +285,33 @@ def api_refuses(world: World, draw: Random, seconds: float) -> End:
 def engine_down(world: World, draw: Random, seconds: float) -> End:
     host = some(world, draw, "worker").host
     world.engine.down.add(host.name)
-    return lambda: world.engine.down.discard(host.name)
+    return lambda: world.engine.begin_life(host)
+
+
+@fault(2)
+def engine_killed(world: World, draw: Random, seconds: float) -> End:
+    """It takes its containers down, as it ends or as it begins again; at times its worker is away meanwhile."""
+    machine = some(world, draw, "worker")
+    host = machine.host
+    back = _kill(world, machine, seconds + draw.uniform(0, 2)) if draw.random() < 0.5 else None
+    world.engine.end_life(host)
+    world.engine.down.add(host.name)
+    if draw.random() < 0.5:
+        world.engine.kill_all(host, "engine")
+
+    def up() -> None:
+        world.engine.begin_life(host)
+        if back is not None:
+            back()
+
+    return up
 
 
 @fault(1)
 def disk_full(world: World, draw: Random, seconds: float) -> End:
     machine_disk = disk.disk_of(str(some(world, draw, "worker").root))
     machine_disk.full = machine_disk.was_full = True
+    machine_disk.room = 0
 
     def roomy() -> None:
         machine_disk.full = False

@@ -37,7 +37,7 @@ MUTATIONS = (
     Mutation(
         "no_version",
         "The one door moves a row that somebody else has moved meanwhile.",
-        500,
+        300,
         (("tests.simulation.twins:_move", 'task["version"] != step["base"]', "False"),),
     ),
     Mutation(
@@ -69,7 +69,7 @@ MUTATIONS = (
     Mutation(
         "exclusive_replaced",
         "An exclusive job is placed anew as soon as its node is lost.",
-        500,
+        300,
         (
             ("windlass.core.attempt:_lose", "task.spec.exclusive and not event.gone", "False"),
             ("windlass.scheduler.watch:Watch._lose", "if not picture.live[a].task.spec.exclusive", ""),
@@ -78,7 +78,7 @@ MUTATIONS = (
     Mutation(
         "forget_before_commit",
         "A node may forget an outcome before the ledger has it.",
-        500,
+        300,
         (
             (
                 "windlass.scheduler.ingest:facts",
@@ -106,11 +106,11 @@ MUTATIONS = (
         (("windlass.scheduler.inventory:Inventory._missing", "desk.commands[node_id].extend(sent)", "pass"),),
     ),
     Mutation(
-        "leftovers_left",
-        "What can't be removed while the engine is away is left for good.",
-        500,
-        (("windlass.worker.runner:Run.clear", "await asyncio.sleep(pause)", "return"),),
-        first=400,
+        "ended_in_time_unseen",
+        "A limit that passes while the engine is away counts against what had ended in time.",
+        100,
+        (("windlass.worker.runner:Run._in_time", "return self._seen_start and outcome", "return False and outcome"),),
+        first=700,
     ),
     Mutation(
         "end_not_journalled",
@@ -123,6 +123,21 @@ MUTATIONS = (
         "What a worker finds when it comes back is removed, not adopted.",
         200,
         (("windlass.worker.adopt:adopt", "elif attempt_id in found:", "elif attempt_id in found and False:"),),
+    ),
+    Mutation(
+        "taken_down_unseen",
+        "What an engine took down while its worker was away is charged to the job.",
+        200,
+        (
+            ("windlass.driver.taken_down:unseen", "if in_doubt and not same_engine", "if False"),
+            ("windlass.driver.taken_down:unseen", "if rebooted", "if False"),
+        ),
+    ),
+    Mutation(
+        "taken_down_seen",
+        "What an engine took down before its worker's eyes is charged to the job.",
+        100,
+        (("windlass.driver.taken_down:Outages.cover", "return any(", "return False and any("),),
     ),
     Mutation(
         "output_left_behind",

@@ -15,6 +15,7 @@ from tests.simulation.driver import LINE, Container
 from tests.simulation.ledger import LIVE, OVER, Row, Session
 from tests.simulation.process import EPOCH
 from windlass.core.ids import task_of
+from windlass.core.retry import MAX_NODE_LOSSES
 from windlass.core.spec import JobSpec
 
 if TYPE_CHECKING:
@@ -161,6 +162,10 @@ class Oracle:
             self._say(f"task {task['id']} failed {failed} times with max_retries {spec.max_retries}")
         if task["infra_losses"] != lost and not task["cancel_requested"]:
             self._say(f"task {task['id']} counts {task['infra_losses']} losses and has {lost}")
+        if task["node_losses"] > min(lost, MAX_NODE_LOSSES):
+            self._say(f"task {task['id']} took {task['node_losses']} nodes with it and was tried again")
+        if task["node_losses"] == MAX_NODE_LOSSES and task["state"] not in ("failed", "cancelled"):
+            self._say(f"task {task['id']} took {MAX_NODE_LOSSES} nodes with it and is {task['state']}")
         if states.count("succeeded") != (task["state"] == "succeeded"):
             self._say(f"task {task['id']} is {task['state']} after {states}")
         if task["state"] == "cancelled" and not task["cancel_requested"]:

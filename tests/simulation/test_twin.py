@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import datetime
 from random import Random
 from typing import Any
@@ -20,13 +21,17 @@ from windlass.core.ids import ATTEMPT, AttemptId, NodeId, task_of
 from windlass.core.placement.snapshot import shape_of
 from windlass.core.states import Cause
 from windlass.core.task import Step
+from windlass.errors import Fenced
 from windlass.mint import new_id
 from windlass.store import apply as door
-from windlass.store import inbox, jobs, late, leases, logs, nodes, outbox, schedulers, shapes, tasks
+from windlass.store import inbox, jobs, late, leases, logs, nodes, outbox, park, schedulers, shapes, tasks
 from windlass.store.db import Conn, connect
 
-#: What only the API's readers, auditors and migrations say: no simulated role sends it.
-FOR_READERS = ("audit.", "events.", "migrate.", "jobs.", "logs.READ", "schedulers.", "nodes.STRANDED")
+#: What only the API's readers, auditors, migrations and the doctor say: no simulated role sends it.
+FOR_READERS = (
+    "inspection.", "audit.", "backlog.", "tokens.", "events.", "migrate.", "jobs.", "logs.READ", "schedulers.",
+    "nodes.STRANDED", "checkup.", "isolation.",
+)  # fmt: skip
 #: Pieces of statements.
 PIECES = {"apply._MOVE", "fence.FENCE", "tasks.TASK_COLUMNS", "tasks.ATTEMPT_COLUMNS", "tasks._WITH_LATEST"}
 
@@ -140,7 +145,7 @@ async def _node(conn: Any, name: str, term: int) -> None:
 async def _something(pair: Pair, draw: Random, new: list[Any], term: int) -> None:
     """One step of one task, sometimes from a stale row or under a term that is over."""
     job = draw.choice(new)
-    live = (await tasks.by_id(pair.real, [task_of(job.id)]))[task_of(job.id)]
+    live = (await tasks.by_id(pair.real, [task_of(job.id)]))[0][task_of(job.id)]
     now = await tasks.clock(pair.real)
     event: Any = draw.choice(
         (CancelRequested(), NodeLost(), Started(now), Exited(now), Exited(now, Cause.EXIT_CODE, 3))
@@ -193,7 +198,7 @@ async def _unordered(answer: Any) -> Any:
 
 
 async def _heads(conn: Any) -> Any:
-    heads, found, _ = await tasks.heads(conn, {1: 2})
+    heads, found, _, _ = await tasks.heads(conn, {1: 2})
     return sorted(head.pending.task_id for head in heads), found
 
 
@@ -210,6 +215,7 @@ async def test_the_rest_of_what_is_written(pair: Pair) -> None:
     await ask(lambda conn: leases.renew(conn, "sched_2", term, 60.0))
     await ask(lambda conn: leases.silent(conn, term))
     await ask(lambda conn: schedulers.seen(conn, "sched_1", "h", 1, "v", redis_degraded=True))
+    assert len(await ask(lambda conn: schedulers.readers(conn))) == 1
     await ask(lambda conn: schedulers.gone(conn, "sched_1"))
     for body in (b"[1]", b"[2]"):
         await ask(lambda conn, body=body: inbox.put(conn, body))
@@ -235,11 +241,11 @@ async def _ended_job(pair: Pair, term: int) -> None:
     await pair.ask(lambda conn: jobs.submit(conn, [job], shapes.Shapes()))
     attempt_id = AttemptId(new_id(ATTEMPT))
     for event in (Placed(attempt_id, NodeId("node_n1"), "n1", term), CancelRequested(), NodeLost()):
-        live = (await tasks.by_id(pair.real, [task_of(job.id)]))[task_of(job.id)]
+        live = (await tasks.by_id(pair.real, [task_of(job.id)]))[0][task_of(job.id)]
         made = step(live.task, live.attempt, event, await tasks.clock(pair.real))
         assert isinstance(made, Step)
         await pair.ask(lambda conn, made=made: _moved(conn, made, term))
-    live = (await tasks.by_id(pair.real, [task_of(job.id)]))[task_of(job.id)]
+    live = (await tasks.by_id(pair.real, [task_of(job.id)]))[0][task_of(job.id)]
     assert live.attempt is not None
     notes = [late.Late(live.attempt, job.id, "it ended after all")]
     for _ in range(2):
@@ -251,6 +257,36 @@ async def _ended_job(pair: Pair, term: int) -> None:
     assert await pair.ask(lambda conn: jobs.expired(conn)) == [job.id]
     await pair.ask(lambda conn: jobs.delete(conn, [job.id], term=term))
     await pair.ask(lambda conn: jobs.found(conn, [job.id]))
+
+
+async def test_parking(pair: Pair) -> None:
+    """Of one that waits, is active, or is over; and from a stale row, or under a term that is over."""
+    term = await pair.ask(lambda conn: leases.take(conn, "sched_1", 60.0))
+    await pair.ask(lambda conn: _node(conn, "n1", term))
+    new = [a_job(a_spec(start_timeout=limit)) for limit in (600.0, 1.0, 600.0, 600.0, 600.0)]
+    ids = [task_of(job.id) for job in new]
+    await pair.ask(lambda conn: shapes.Shapes().intern(conn, {shape_of(a_spec())}))
+    await pair.ask(lambda conn: jobs.submit(conn, new, shapes.Shapes()))
+    moves = ((0, None), (1, Placed), (2, Placed), (3, CancelRequested), (4, None))
+    for n, event in moves:
+        live = (await tasks.by_id(pair.real, [ids[n]]))[0][ids[n]]
+        placed = Placed(AttemptId(new_id(ATTEMPT)), NodeId("node_n1"), "n1", term)
+        made = step(live.task, None, placed if event is Placed else CancelRequested(), await tasks.clock(pair.real))
+        if event is not None:
+            assert isinstance(made, Step)
+            await pair.ask(lambda conn, made=made: _moved(conn, made, term))
+    rows = (await tasks.by_id(pair.real, ids))[0]
+    unread = [tasks.unread(rows[one], "why") for one in ids]
+    unread[4] = replace(unread[4], version=9)
+    until = await tasks.clock(pair.real) + 60
+    with pytest.raises(Fenced):
+        await park.put(pair.real, unread, until, term=term + 1)
+    for _ in range(2):
+        assert await pair.ask(lambda conn: park.put(conn, unread, until, term=term)) in ({ids[0]}, set())
+        await pair.ask(lambda conn: tasks.by_id(conn, ids))
+        await pair.ask(lambda conn: tasks.next_due(conn, until))
+        waking = [one.task.id for one in (await tasks.due(pair.real, 9, until + 1))[0]]
+        assert sorted(waking) == sorted(ids[:2])
 
 
 async def _moved(conn: Any, made: Step, term: int) -> Any:

@@ -161,11 +161,18 @@ def seen(ledger: Ledger, session: Session, values: Values) -> Rows:
     for old in [i for i, row in ledger.schedulers.items() if row["seen_at"] < now - 3600 and i != values["id"]]:
         del ledger.schedulers[old]
     row = ledger.schedulers.setdefault(
-        values["id"], {c: values[c] for c in ("id", "host", "pid", "version")} | {"redis_degraded_since": None}
+        values["id"],
+        {c: values[c] for c in ("id", "host", "pid", "version", "drivers")} | {"redis_degraded_since": None},
     )
     row["seen_at"] = now
     row["redis_degraded_since"] = (row["redis_degraded_since"] or now) if values["degraded"] else None
     return []
+
+
+@twin("schedulers.KNOWN")
+def known(ledger: Ledger, session: Session, values: Values) -> Rows:
+    lately = [row for row in ledger.schedulers.values() if row["seen_at"] > ledger.now() - 60]
+    return [(row["host"], row["version"], row["drivers"]) for row in lately]
 
 
 @twin("schedulers.GONE")
@@ -259,6 +266,29 @@ def note_late(ledger: Ledger, session: Session, values: Values) -> Rows:
     return [(fence_of(ledger, values["term"]), noted)]
 
 
+@twin("park.PARK")
+def park_tasks(ledger: Ledger, session: Session, values: Values) -> Rows:
+    news: list[str] = []
+    until = values["until"]
+    for asked in msgspec.json.decode(values["rows"]) if ledger.holds_term(values["term"]) else ():
+        task = ledger.tasks.get(asked["id"])
+        if task is None or task["version"] != asked["base"]:
+            continue
+        if task["state"] in ("queued", "backoff"):
+            not_before = max(until, task["not_before"] or until)
+            task.update(state="backoff", reason=asked["reason"], wake_at=until, not_before=not_before)
+        elif task["wake_at"] is not None and task["wake_at"] < until:
+            task["wake_at"] = until
+        else:
+            continue
+        task["version"] += 1
+        ledger.wrote(session, values["term"])
+        if asked["news"] and task["state"] == "backoff":
+            ledger.tell(task["job_id"], "job.parked", {"message": asked["reason"]})
+            news.append(task["id"])
+    return [(fence_of(ledger, values["term"]), news or None)]
+
+
 # -- tasks ------------------------------------------------------------------------------------------------------------
 
 
@@ -344,6 +374,8 @@ def submit(ledger: Ledger, session: Session, values: Values) -> Rows:
             "idempotency_key": key,
             "fingerprint": row["fingerprint"],
             "retry_of": row["retry_of"],
+            "traceparent": row["traceparent"],
+            "tracestate": row["tracestate"],
             "created_at": now,
         }
         ledger.tasks[row["task"]] = _new_task(ledger, row, now)
@@ -582,7 +614,11 @@ def take_letters(ledger: Ledger, session: Session, values: Values) -> Rows:
     term, suspect = values["term"], values["suspect"]
     if not ledger.holds_term(term):
         return [(None, None, None, None)]
-    fresh = [number for number, row in ledger.inbox.items() if row["taken"] < suspect][: values["limit"]]
+    fresh, size = list[int](), 0
+    for number, row in ledger.inbox.items():
+        if row["taken"] < suspect and size < values["bytes"] and len(fresh) < values["limit"]:
+            fresh.append(number)
+            size += len(row["body"])
     taken = sorted(fresh + [number for number, row in ledger.inbox.items() if row["taken"] >= suspect][:1])
     for number in taken:
         ledger.inbox[number]["taken"] += 1

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 
 from tests.simulation.http import Work
-from windlass.api import jobs, submit
+from windlass.api import access, jobs, submit
 from windlass.api.deps import Services
 from windlass.api.intake import Accepted
 from windlass.core.events import CancelRequested
@@ -97,7 +97,7 @@ async def _want(world: World, wish: Wish) -> None:
     await asyncio.sleep(wish.at - world.loop.now)
 
     async def submitted(services: Services) -> Any:
-        (result,) = await services.intake.submit([submit.new_job(wish.spec, wish.key)])
+        (result,) = await services.intake.submit([submit.new_job(wish.spec, wish.key)], access.by())
         if isinstance(result, WindlassError):
             raise result
         return result

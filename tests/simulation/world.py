@@ -177,6 +177,7 @@ class World:
             cluster=CLUSTER,
             database=settings.Database(url="simulated"),
             redis=settings.Redis(url="simulated"),
+            api=settings.Api(allow_anonymous=True, audit_keep_days=0),
             worker=worker,
         )
 

@@ -110,7 +110,7 @@ async def test_a_row_that_moved_is_left_out_with_all_that_hangs_on_it(ledger: Le
     assert live.attempt is None
     assert live.task.state is TaskState.CANCELLED
     assert len(await events.of_job(ledger.conn, moved_on)) == facts
-    assert not await tasks.by_attempt(ledger.conn, [stale.attempt.id])  # pyright: ignore
+    assert await tasks.by_attempt(ledger.conn, [stale.attempt.id]) == ({}, [])  # pyright: ignore
 
 
 async def test_two_writers_of_one_version_one_wins(ledger: Ledger, another: Connect) -> None:
@@ -157,11 +157,11 @@ async def test_the_outbox_is_filled_per_node_and_cleared(ledger: Ledger) -> None
 
 async def test_hundreds_of_steps_are_one_write(ledger: Ledger) -> None:
     made = await ledger.submit(*[a_spec()] * 400)
-    live = await tasks.by_id(ledger.conn, [(await ledger.task(job)).task.id for job in made])
+    live, _ = await tasks.by_id(ledger.conn, [(await ledger.task(job)).task.id for job in made])
     applied = await ledger.write(*(placed(one.task) for one in live.values()))
     assert len(applied.moved) == 400
     assert len(applied.outbox) == 1
-    assert len(await tasks.all_live(ledger.conn)) == 400
+    assert len((await tasks.all_live(ledger.conn))[0]) == 400
 
 
 async def test_limits_are_kept_as_the_moment_to_wake(ledger: Ledger) -> None:
@@ -171,9 +171,9 @@ async def test_limits_are_kept_as_the_moment_to_wake(ledger: Ledger) -> None:
     ahead = await tasks.next_due(ledger.conn)
     assert ahead is not None
     assert 104 < ahead <= 105
-    assert await tasks.due(ledger.conn) == []
+    assert await tasks.due(ledger.conn) == ([], [])
     await ledger.one("UPDATE tasks SET wake_at = now() RETURNING 1")
-    assert [one.task.job_id for one in await tasks.due(ledger.conn)] == [job]
+    assert [one.task.job_id for one in (await tasks.due(ledger.conn))[0]] == [job]
 
 
 async def test_an_attempt_that_ended_is_never_moved_again_by_a_later_one(ledger: Ledger) -> None:
@@ -181,7 +181,7 @@ async def test_an_attempt_that_ended_is_never_moved_again_by_a_later_one(ledger:
     first = await ledger.place(job)
     await ledger.move(job, Exited(first.attempt.placed_at, Cause.NODE_LOST))  # pyright: ignore
     second = await ledger.place(job)
-    found = await tasks.by_attempt(ledger.conn, [first.attempt.id, second.attempt.id])  # pyright: ignore
+    found, _ = await tasks.by_attempt(ledger.conn, [first.attempt.id, second.attempt.id])  # pyright: ignore
     assert [one.attempt.state for one in found.values() if one.attempt] == [AttemptState.LOST, AttemptState.PLACED]
     assert all(one.task.attempts == 2 for one in found.values())
 

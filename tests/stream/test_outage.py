@@ -67,6 +67,17 @@ def test_an_outage_is_two_lines(told: list[dict]) -> None:
     assert (told[1]["outage_s"], told[1]["failures"]) == (pytest.approx(10), 100)
 
 
+def test_a_line_that_is_closed_is_no_sign_that_redis_is_back(told: list[dict]) -> None:
+    clock = Clock()
+    health, one, other = Health(clock), object(), object()
+    health.failed(one, "away")
+    clock.now += 20
+    health.closed(one)
+    assert ([entry["event"] for entry in told], health.degraded_s) == (["redis_degraded"], None)
+    health.served(other)
+    assert [entry["event"] for entry in told] == ["redis_degraded", "redis_back"]
+
+
 def test_a_line_that_flaps_writes_at_most_one_line_a_second(told: list[dict]) -> None:
     clock = Clock()
     health, line = Health(clock), object()

@@ -168,6 +168,10 @@ FORGED = [
         FIELD: b'[{"type": "hello", "node_id": "n", "name": "n", "millis": 2147483648, "memory": 1, "drivers": [],'
         b' "version": ""}]'
     },
+    {
+        FIELD: b'[{"type": "hello", "node_id": "%s", "name": "n", "millis": 1, "memory": 1, "drivers": [],'
+        b' "version": ""}]' % (b"n" * 5000)
+    },
 ]
 
 

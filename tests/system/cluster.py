@@ -132,7 +132,7 @@ class Cluster:
 
     def api(self, **settings: object) -> Role:
         """Settings are of this role, or have a dot in their key."""
-        ledger = {"database.url": self.database_url, "api.port": self.port}
+        ledger = {"database.url": self.database_url, "api.port": self.port, "api.allow_anonymous": "true"}
         return self._role("api", "api", ledger | _dotted("api", settings))
 
     def scheduler(self, name: str = "scheduler", **settings: object) -> Role:

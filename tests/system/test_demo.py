@@ -15,7 +15,8 @@ from tests.system.test_up import left_in
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
 BATCH = 24
 NOWHERE = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
 
@@ -83,3 +84,15 @@ def test_what_goes_wrong_is_not_hidden(examples: Path, temp: Path) -> None:
     done = demo(examples, temp, NOWHERE)
     assert done.returncode == 1
     assert "demo: shell-chain: ('failed', 1, 'exit_code')" in done.stdout
+
+
+def test_it_is_what_make_demo_runs() -> None:
+    told = subprocess.run(
+        ["make", "--dry-run", "--no-print-directory", "demo"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )
+    assert told.stdout.splitlines()[-1].endswith('/bin"/python examples/demo.py')

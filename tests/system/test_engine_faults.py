@@ -12,6 +12,7 @@ from tests.support import wait_until
 from tests.system.cluster import Cluster
 from tests.system.test_outages import all_ran_once
 from windlass.chaos.proxy import HOLD, PASS, Proxy
+from windlass.driver import taken_down
 
 pytestmark = [pytest.mark.system, pytest.mark.docker, pytest.mark.timeout(180)]
 
@@ -31,7 +32,8 @@ async def test_the_engine_is_killed_and_started_again(cluster: Cluster, lives_on
         cluster.worker(docker_url=engine.url)
         await cluster.ready()
         long = {"driver": "docker", "max_retries": 0}
-        ids = cluster.submit_all([cluster.spec(f"long{n}", "sleep 5; exit 4", **long) for n in range(3)])
+        script = f"until [ -e '{cluster.proofs}/over' ]; do sleep 0.1; done; exit 4"
+        ids = cluster.submit_all([cluster.spec(f"long{n}", script, **long) for n in range(3)])
         ids.append(cluster.submit(cluster.spec("process", "sleep 5")))
         names = ["long0", "long1", "long2", "process"]
         await wait_until(lambda: all(cluster.starts(name) for name in names), "all run", 20)
@@ -47,6 +49,9 @@ async def test_the_engine_is_killed_and_started_again(cluster: Cluster, lives_on
         took = time.monotonic() - up
         print(f"a new container has run {took:.1f} s after the engine was up")
         assert took <= 15
+        # An end next to an outage is laid to that; this one is to be the job's own.
+        await wait_until(lambda: time.monotonic() - up > 2 * taken_down.SLACK_S, "the outage is long over")
+        (cluster.proofs / "over").touch()
         jobs = await cluster.over(*ids, within=60)
     all_ran_once(cluster, [after, jobs[-1]])
     for job in jobs[:-1]:
@@ -56,6 +61,33 @@ async def test_the_engine_is_killed_and_started_again(cluster: Cluster, lives_on
         if lives_on:
             assert len(tried) == 1, "what survived is kept"
     cluster.reconcile(jobs)
+
+
+@pytest.mark.parametrize("fault", ["killed", "power cut"])
+async def test_the_engine_is_started_again_while_its_worker_is_away(cluster: Cluster, fault: str) -> None:
+    with own_engine() as engine:
+        busybox_image(engine.url)
+        cluster.api()
+        cluster.scheduler()
+        worker = cluster.worker(docker_url=engine.url)
+        await cluster.ready()
+        script = "[ $WINDLASS_ATTEMPT -gt 1 ] && exit 0; while :; do sleep 0.1; done"
+        job_id = cluster.submit(cluster.spec("long", script, driver="docker", max_retries=0))
+        await wait_until(lambda: cluster.starts("long") == [1], "it runs", 20)
+        await cluster.state(job_id, "running")  # an engine killed before it noted a start does not know of it
+        worker.kill()
+        if fault == "killed":
+            engine.end(signal.SIGKILL)
+        else:
+            engine.cut_power()
+        engine.start()
+        await wait_until(engine.answers, "the engine is up", 30)
+        worker.start()
+        (job,) = await cluster.over(job_id, within=40)
+    assert (job["state"], job["status"]["retries"], job["status"]["infra_losses"]) == ("succeeded", 0, 1)
+    first, second = job["status"]["attempts"]
+    assert (first["state"], first["cause"], second["state"]) == ("lost", "node_lost", "succeeded")
+    cluster.reconcile([job])
 
 
 async def test_an_engine_that_hangs(cluster: Cluster, servers: Servers) -> None:

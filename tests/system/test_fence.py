@@ -64,13 +64,13 @@ async def test_the_old_copy_is_ended_before_the_new_one_begins(cluster: Cluster,
     else:
         worker.thaw()
         await wait_until(lambda: len(cluster.nodes("ready")) == 2, "it is back")
-        await wait_until(lambda: _told(cluster, ids), "its late reports are recorded")
+        await wait_until(lambda: told(cluster, ids), "its late reports are recorded")
     after = cluster.jobs()
     assert [[a["state"] for a in job["status"]["attempts"]] for job in after] == [["lost", "succeeded"]] * 2
     cluster.reconcile(after)
 
 
-def _told(cluster: Cluster, ids: list[str]) -> bool:
+def told(cluster: Cluster, ids: list[str]) -> bool:
     """Whether what came too late is noted."""
     return all(any(event["type"] == "job.late_report" for event in cluster.events(job_id)) for job_id in ids)
 

@@ -1,6 +1,7 @@
 """Several schedulers: whatever becomes of the one that leads, terms never mix, and anyone can see who leads."""
 
 import signal
+from datetime import UTC, datetime, timedelta
 
 import httpx2
 import psycopg
@@ -8,6 +9,8 @@ import pytest
 
 from tests.support import wait_until
 from tests.system.cluster import Cluster, Job, Role, free_port
+from windlass.store import leases
+from windlass.store.db import Conn, connect
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
 
@@ -65,7 +68,36 @@ async def test_a_frozen_leader_that_thaws_moves_nothing(cluster: Cluster) -> Non
     assert overview(cluster)["leader"]["term"] == term + 1
     await wait_until(lambda: leading(cluster, schedulers) not in (None, frozen), "the old leader stands by")
     assert metric(port, "windlass_leader_term") == 0
-    assert metric(port, "windlass_fenced_writes_total") >= 0
+
+
+async def test_what_a_leader_writes_that_was_deposed_unawares_is_fenced_and_counted(cluster: Cluster) -> None:
+    """Frozen for a moment, it still trusts its lease when it goes on, and only the fence knows better."""
+    cluster.api()
+    cluster.worker()
+    port = free_port()
+    leader = cluster.scheduler(lease_ttl_s=30, lease_renew_s=10, **{"metrics.port": port})
+    await cluster.ready()
+    conn = await connect(cluster.database_url, "test")
+    try:
+        term = await wait_until(lambda: _fresh(conn), "its lease is good for long yet")
+        leader.freeze()
+        await leases.expire(conn, term)
+        assert await leases.take(conn, "another", 30) == term + 1
+        job_id = cluster.submit(cluster.spec("late"))
+        leader.thaw()
+        await wait_until(lambda: metric(port, "windlass_fenced_writes_total") >= 1, "its write is fenced", 5)
+        assert (cluster.job(job_id)["state"], terms_of_placements(cluster)) == ("queued", [])
+        assert "lease_lost" not in leader.said(), "it found out by the fence, not by a renewal"
+    finally:
+        await conn.close()
+    (job,) = await cluster.over(job_id)
+    assert (job["state"], terms_of_placements(cluster)) == ("succeeded", [term + 2])
+
+
+async def _fresh(conn: Conn) -> int | None:
+    """The term of a lease that won't be renewed within the next five seconds."""
+    found = await leases.leader(conn)
+    return found.term if found and found.expires_at > datetime.now(UTC) + timedelta(seconds=25) else None
 
 
 async def test_the_next_one_leads_at_once_when_the_leader_is_killed_or_ends(cluster: Cluster) -> None:

@@ -180,7 +180,7 @@ async def test_answers_lost_at_commit(fragile: Cluster, own_servers: Servers) ->
     with ExitStack() as stack:
         api_way, api_url = stack.enter_context(proxied(own_servers, fragile.database_url))
         leader_way, leader_url = stack.enter_context(proxied(own_servers, fragile.database_url))
-        fragile._role("api", "api", {"database.url": api_url, "api.port": fragile.port})
+        fragile._role("api", "api", {"database.url": api_url, "api.port": fragile.port, "api.allow_anonymous": "true"})
         fragile._role("scheduler", "scheduler", {"database.url": leader_url})
         fragile.worker()
         await fragile.ready()

@@ -10,6 +10,7 @@ from tests.system.cluster import Cluster
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
 
+BESIDE = ("docker", "process")
 BOTH = pytest.mark.parametrize("driver", ["process", pytest.param("docker", marks=pytest.mark.docker)])
 
 
@@ -127,3 +128,24 @@ async def test_a_node_that_falls_silent_loses_its_jobs_to_another(cluster: Clust
 def _last_child_gone(pid: int) -> bool:
     with open(f"/proc/{pid}/task/{pid}/children") as children:
         return not children.read().split()
+
+
+@pytest.mark.docker
+async def test_a_fork_bomb_hurts_nobody_beside_it(calm: Cluster) -> None:
+    """It has its own count of processes and its own share of the processor; at its limit all of it is gone."""
+    bomb = calm.submit(
+        calm.spec(
+            "bomb", "b() { b | b & }; b; sleep 60", driver="docker", attempt_timeout=6, max_retries=0, stop_grace=0
+        )
+    )
+    await calm.state(bomb, "running")
+    beside = calm.submit_all([calm.spec(f"beside{n}-{driver}", driver=driver) for driver in BESIDE for n in range(5)])
+    began = time.monotonic()
+    jobs = await calm.over(*beside)
+    print(f"beside a fork bomb, ten jobs took {time.monotonic() - began:.1f} s")
+    assert {job["state"] for job in jobs} == {"succeeded"}
+    assert all(len(job["status"]["attempts"]) == 1 for job in jobs)
+    calm.reconcile(jobs)
+    (job,) = await calm.over(bomb)
+    assert [attempt["cause"] for attempt in job["status"]["attempts"]] == ["timeout"]
+    assert {node["state"] for node in calm.nodes()} == {"ready"}

@@ -14,6 +14,10 @@ from tests.conftest import Servers
 from tests.support import wait_until
 from tests.system.cluster import Cluster, free_port
 from tests.system.test_leaders import leading, overview, terms_of_placements
+from windlass.doctor.examine import examine
+from windlass.doctor.findings import Severity
+from windlass.doctor.site import Role, Site
+from windlass.sources import load
 from windlass.store.db import SESSION
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
@@ -101,3 +105,22 @@ async def test_without_the_setting_the_error_names_it(cluster: Cluster, pooled_u
         await wait_until(lambda role=role: role.code is not None, f"the {role.role} gives up")
         assert role.code == 2
         assert "WINDLASS_DATABASE_POOLER=transaction" in role.said()
+
+
+async def test_the_doctor_tells_whether_sessions_are_shared(
+    cluster: Cluster, pooled_url: str, redis_url: str, database_url: str
+) -> None:
+    await wait_until(lambda: answers(pooled_url), "PgBouncer answers")
+    told: dict[tuple[str, str], Severity] = {}
+    for url, pooler in ((pooled_url, "none"), (pooled_url, "transaction"), (database_url, "none")):
+        settings = load(None, {"database.url": url, "database.pooler": pooler, "redis.url": redis_url})
+        for finding in (await examine(Site(settings, Role.SCHEDULER))).report.findings:
+            if finding.check == "postgresql.isolation":
+                told[urlsplit(url).netloc, pooler] = finding.severity
+                assert bool(finding.fix) == (finding.severity is Severity.ERROR)
+    pooled, direct = urlsplit(pooled_url).netloc, urlsplit(database_url).netloc
+    assert told == {
+        (pooled, "none"): Severity.ERROR,
+        (pooled, "transaction"): Severity.OK,
+        (direct, "none"): Severity.OK,
+    }

@@ -35,7 +35,7 @@ class Scene:
         return next((float(line.split()[-1]) for line in page.splitlines() if line.startswith(wanted)), 0.0)
 
     async def repaired(self, kind: str) -> None:
-        await wait_until(lambda: self.repairs(kind) >= 1, f"a repair of {kind}", 15)
+        await wait_until(lambda: self.repairs(kind) >= 1, f"a repair of {kind}")
 
     @property
     def orders(self) -> str:

@@ -103,16 +103,16 @@ async def test_on_one_slot_priority_goes_first_and_equals_in_order_of_arrival(cl
 
 
 async def test_a_big_job_has_its_turn_before_small_ones_that_came_later(cluster: Cluster) -> None:
-    await one_slot(cluster, reserve_after_s=1)
+    await one_slot(cluster, reserve_after_s=3)
     small = {"resources": {"cpu": 0.5, "memory": "32Mi"}}
     cluster.submit_all([cluster.spec(f"before{n}", "sleep 0.4", **small) for n in range(8)])
     big = cluster.submit(cluster.spec("big", resources={"cpu": 2, "memory": "32Mi"}))
-    cluster.submit_all([cluster.spec(f"after{n}", "sleep 0.4", **small) for n in range(60)])
-    jobs = await cluster.all_over(69)
+    cluster.submit_all([cluster.spec(f"after{n}", "sleep 0.4", **small) for n in range(100)])
+    jobs = await cluster.all_over(109)
     assert {job["state"] for job in jobs} == {"succeeded"}
     began = cluster.evidence("big")[0].at
-    later = sum(cluster.evidence(f"after{n}")[0].at > began for n in range(60))
-    earlier = 60 - later
+    later = sum(cluster.evidence(f"after{n}")[0].at > began for n in range(100))
+    earlier = 100 - later
     assert later >= 30, "it waited until nearly all small ones had run"
     assert earlier >= 4, "small ones that fit were not let by while it waited"
     cluster.reconcile([job for job in jobs if job["id"] == big])

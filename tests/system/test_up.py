@@ -131,6 +131,7 @@ def started(data: Path) -> Iterator[list[Up]]:
     assert left_in(data) == {}
 
 
+@pytest.mark.alone
 async def test_it_starts_says_where_things_are_and_leaves_nothing_behind(data: Path, started: list[Up]) -> None:
     begin = time.monotonic()
     started.append(up := Up(data))

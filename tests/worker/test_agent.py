@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from tests.worker.site import Site, a_launch, a_stop, at_work
 from windlass.core.ids import ATTEMPT, AttemptId
 from windlass.core.spec import Resources
 from windlass.core.states import Cause, Driver
+from windlass.driver.base import Ticket
 from windlass.mint import new_id
 from windlass.stream import wire
 
@@ -75,6 +77,54 @@ async def test_a_stop_ends_it_for_its_cause(site: Site):
     site.obey(a_stop(launch, Cause.CANCELLED, "another wish"))
     exited = await site.exited(launch)
     assert (exited.cause, exited.message, exited.exit_code) == (Cause.TIMEOUT, "too long", 143)
+
+
+async def test_a_launch_is_on_the_disk_before_it_runs(site: Site, monkeypatch: pytest.MonkeyPatch):
+    """After a power cut its order, come again, would look like a new one (simulated seed 81038)."""
+    driver = site.agent.drivers[Driver.MOCK]
+    started_with: list[bool] = []
+    start = driver.start
+
+    async def noted(ticket: Ticket) -> None:
+        started_with.append(site.journal._synced == site.journal._written)
+        await start(ticket)
+
+    monkeypatch.setattr(driver, "start", noted)
+    launch = a_launch()
+    site.obey(launch)
+    await site.exited(launch)
+    assert started_with == [True]
+
+
+async def test_what_can_not_be_brought_to_the_disk_is_not_run(site: Site, monkeypatch: pytest.MonkeyPatch):
+    async def broken() -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    launch = a_launch()
+    with monkeypatch.context() as disk:
+        disk.setattr(site.journal, "sync", broken)
+        site.obey(launch)
+        refused = await site.leader.hears(wire.Refused, launch.attempt_id)
+    assert "can't note what it runs: Input/output error" in refused.message
+
+
+async def test_why_one_is_stopped_is_on_the_disk_before_it_is(site: Site, monkeypatch: pytest.MonkeyPatch):
+    """After a power cut its end would look like the job's own failure (simulated seeds 18961, 63494)."""
+    launch = a_launch(env={"run_for": "60"})
+    site.obey(launch)
+    await site.leader.hears(wire.Started, launch.attempt_id)
+    (run,) = site.agent.runs.values()
+    stopped_with: list[bool] = []
+    stop = run._driver.stop
+
+    async def noted(ticket: Ticket, grace_s: float) -> None:
+        stopped_with.append(site.journal._synced == site.journal._written)
+        await stop(ticket, grace_s)
+
+    monkeypatch.setattr(run._driver, "stop", noted)
+    site.obey(a_stop(launch))
+    await site.exited(launch)
+    assert stopped_with == [True]
 
 
 async def test_a_stop_in_the_launchs_own_batch(site: Site):
@@ -169,6 +219,9 @@ async def test_who_is_asked_introduces_itself(site: Site):
     site.obey(wire.Introduce())
     hello = await site.leader.hears(wire.Hello)
     assert (hello.name, hello.millis, hello.memory, hello.drivers) == ("n1", 4000, 2**30, ("mock",))
+    assert hello.mark
+    assert site.agent.beat().hello == hello.mark, "whoever missed it can tell"
+    assert site.agent.hello().mark != hello.mark
 
 
 async def test_an_end_nobody_confirmed_is_told_again(site: Site):
@@ -211,7 +264,7 @@ async def test_an_agent_that_leaves_takes_no_more(site: Site):
 
 
 async def test_memory_of_stops_is_bounded(site: Site, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("windlass.worker.agent.TOMBSTONES", 10)
+    monkeypatch.setattr("windlass.worker.journal.TOMBSTONES", 10)
     for _ in range(30):
         site.obey(a_stop(a_launch()))
-    assert len(site.agent._closed) == 10
+    assert len(site.agent.bench.journal.gone) == 10

@@ -1,5 +1,6 @@
 """The journal: what is written is there after any end of the process, and it does not grow for ever."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -96,6 +97,22 @@ def test_moments_of_another_boot_are_not_believed(path: Path):
     book.close()
 
 
+def test_what_was_launched_before_a_reboot_is_known_as_such_ever_after(path: Path):
+    before, after = a_launch(), a_launch()
+    book = Journal(path)
+    book.launched([before])
+    book.close()
+    path.write_text(path.read_text().replace(clock.boot_id(), "another"))
+    for _ in range(3):  # of this boot, each of them
+        book = Journal(path)
+        book.launched([after])
+        assert {a: entry.rebooted for a, entry in book.entries.items()} == {
+            before.attempt_id: True,
+            after.attempt_id: False,
+        }
+        book.close()
+
+
 def test_a_disk_that_fills_loses_no_line_but_the_torn_one(path: Path, monkeypatch: pytest.MonkeyPatch):
     book = Journal(path)
     first, torn, third = a_launch(), a_launch(), a_launch()
@@ -166,3 +183,48 @@ def test_a_full_disk_never_replaces_the_journal_by_half_of_one(path: Path, monke
     second = Journal(path)
     assert set(second.entries) == {launch.attempt_id}
     second.close()
+
+
+def test_on_a_full_disk_there_is_room_for_how_things_end(path: Path, monkeypatch: pytest.MonkeyPatch):
+    opened = Journal(path)
+    launch = a_launch()
+    opened.launched([launch])
+    spare, write = path.with_suffix(".spare"), os.write
+
+    def full(fd: int, data: bytes) -> int:
+        if spare.exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(fd, data)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(journal.os, "write", full)
+        with pytest.raises(OSError, match="No space"):
+            opened.launched([a_launch()])
+        opened.stopping(launch.attempt_id, Cause.TIMEOUT, "too long")
+        assert not spare.exists()
+    opened.close()
+    again = Journal(path)
+    assert again.entries[launch.attempt_id].stop == (Cause.TIMEOUT, "too long")
+    assert spare.stat().st_size == journal.RESERVE_BYTES
+
+
+def test_it_opens_on_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What runs is taken over, and how it ends is noted once there is room, whatever the last line looks like."""
+    launch, torn = a_launch(), a_launch()
+    first = Journal(path)
+    first.launched([launch])
+    first.launched([torn])
+    first.close()
+    os.truncate(path, path.stat().st_size - 9)
+    write = os.write
+    with monkeypatch.context() as full:
+        full.setattr(journal.os, "write", lambda fd, data: write(fd, data[:20]))
+        second = Journal(path)
+    assert set(second.entries) == {launch.attempt_id}
+    second.ended(launch.attempt_id, Ended(clock.now(), exit_code=3))
+    second.close()
+    third = Journal(path)
+    ended = third.entries[launch.attempt_id].ended
+    assert ended is not None
+    assert ended.exit_code == 3
+    third.close()

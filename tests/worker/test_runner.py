@@ -11,9 +11,11 @@ import pytest
 from tests.support import wait_until
 from tests.worker.site import Site, a_launch, a_stop, at_work
 from windlass.core.states import Cause, Driver
-from windlass.driver.base import DriverFault, EngineUnavailable, Ticket
+from windlass.driver.base import DriverFault, EngineUnavailable, Outcome, Ticket
 from windlass.driver.mock import MockDriver
 from windlass.stream import wire
+from windlass.worker import clock, runner
+from windlass.worker.lease import Lease
 
 
 class Staged(MockDriver):
@@ -21,7 +23,8 @@ class Staged(MockDriver):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self.prepare_waits, self.start_waits = Gate(), Gate()
+        self.prepare_waits, self.start_waits, self.wait_waits = Gate(), Gate(), Gate()
+        self.stops = self.stop_faults = 0
         self.fault: Exception | None = None
         self.remove_fault: Exception | None = None
         self.blocks_s = 0.0
@@ -37,6 +40,17 @@ class Staged(MockDriver):
         await self.start_waits.passed()
         await super().start(ticket)
         time.sleep(self.blocks_s)
+
+    async def wait(self, ticket: Ticket) -> Outcome:
+        await self.wait_waits.passed()
+        return await super().wait(ticket)
+
+    async def stop(self, ticket: Ticket, grace_s: float) -> None:
+        """An engine that is away for so many tries."""
+        self.stops += 1
+        if self.stops <= self.stop_faults:
+            raise EngineUnavailable("the engine does not answer")
+        await super().stop(ticket, grace_s)
 
     async def remove(self, ticket: Ticket) -> None:
         self.removed.append(ticket.attempt_id)
@@ -80,6 +94,57 @@ async def test_the_attempts_own_limit(site: Site):
     assert exited.started_ago - exited.ago >= 0.19
 
 
+@pytest.mark.parametrize("faults", [0, 2], ids=["", "the engine is away, too"])
+@pytest.mark.parametrize(("code", "cause"), [(0, None), (6, Cause.EXIT_CODE)])
+async def test_what_ended_in_time_is_no_timeout(
+    site: Site, driver: Staged, monkeypatch: pytest.MonkeyPatch, code: int, cause: Cause | None, faults: int
+):
+    """Who waits for it stood still meanwhile, and hears of the limit first."""
+    monkeypatch.setattr(runner, "STOP_AGAIN_S", 0.02)
+    driver.wait_waits.shut, driver.stop_faults = True, faults
+    launch = a_launch(env={"run_for": "0.1", "exit_code": str(code)}, attempt_timeout=0.3)
+    site.obey(launch)
+    await wait_until(lambda: driver.stops > faults, "the limit has passed")
+    driver.wait_waits.open.set()
+    exited = await site.exited(launch)
+    assert (exited.cause, exited.exit_code) == (cause, code)
+
+
+async def test_a_limit_that_passes_while_the_engine_is_away_is_kept(
+    site: Site, driver: Staged, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(runner, "STOP_AGAIN_S", 0.02)
+    driver.stop_faults = 3
+    launch = a_launch(env={"run_for": "60"}, attempt_timeout=0.2)
+    site.obey(launch)
+    exited = await site.exited(launch)
+    assert (exited.cause, exited.exit_code, driver.stops) == (Cause.TIMEOUT, 143, 4)
+
+
+async def test_who_asks_again_need_not_wait_for_the_next_try(
+    site: Site, driver: Staged, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(runner, "STOP_AGAIN_S", 60.0)
+    driver.stop_faults = 1
+    launch = a_launch(env={"run_for": "60"})
+    site.obey(launch)
+    await site.leader.hears(wire.Started, launch.attempt_id)
+    site.obey(a_stop(launch))
+    await wait_until(lambda: driver.stops == 1, "the engine was away")
+    site.obey(a_stop(launch))
+    assert (await site.exited(launch)).cause is Cause.CANCELLED
+
+
+async def test_who_ran_past_its_limit_while_the_engine_was_away_is_a_timeout(site: Site, driver: Staged):
+    driver.wait_waits.shut, driver.stop_faults = True, 100
+    launch = a_launch(env={"run_for": "0.4"}, attempt_timeout=0.2)
+    site.obey(launch)
+    await wait_until(lambda: driver.stops > 0, "the limit has passed")
+    driver.wait_waits.open.set()
+    exited = await site.exited(launch)
+    assert (exited.cause, exited.exit_code) == (Cause.TIMEOUT, 0)
+
+
 async def test_the_jobs_deadline(site: Site):
     launch = a_launch(env={"run_for": "60"}, job_deadline=30.0, deadline_in=0.2)
     site.obey(launch)
@@ -107,8 +172,8 @@ async def test_a_preparation_that_takes_too_long(site: Site, driver: Staged):
 
 async def test_what_started_at_the_last_moment_is_not_left_alone(site: Site, driver: Staged):
     """The limit passes in the very moment the start succeeds: it runs, so it is waited for."""
-    driver.blocks_s = 0.05
-    launch = a_launch(env={"run_for": "0.3", "exit_code": "4"}, start_timeout=0.01)
+    driver.blocks_s = 1.2
+    launch = a_launch(env={"run_for": "1.5", "exit_code": "4"}, start_timeout=1.0)
     site.obey(launch)
     exited = await site.exited(launch)
     assert (exited.cause, exited.exit_code) == (Cause.EXIT_CODE, 4)
@@ -207,3 +272,28 @@ async def test_the_outcome_is_in_the_journal_before_it_is_told(site: Site):
     await site.exited(launch)
     lines = (site.folder / "journal.jsonl").read_text()
     assert f'"attempt":"{launch.attempt_id}","ended"' in lines
+
+
+@pytest.mark.parametrize("watched", [True, False])
+async def test_what_no_watchdog_ends_the_agent_ends_once_its_node_is_cut_off(site: Site, driver: Staged, watched: bool):
+    driver.watched = watched
+    lease = Lease(site.folder / "lease", 0.2)
+    lease.contact(clock.now())
+    object.__setattr__(site.agent.bench, "lease", lease)
+    launch = a_launch(env={"run_for": "60"}, stop_grace=60)
+    site.obey(launch)
+    await site.leader.hears(wire.Started, launch.attempt_id)
+    lease.contact(clock.now())
+    site.agent.fence()
+    assert site.agent.runs[launch.attempt_id]._stop is None
+    await wait_until(lambda: lease.stale, "it is cut off")
+    site.agent.fence()
+    if watched:
+        assert site.agent.runs[launch.attempt_id]._stop is None
+    else:
+        exited = await site.exited(launch)
+        assert (exited.cause, exited.message) == (
+            Cause.NODE_LOST,
+            "ended by its worker: no word from Redis or the API for 0.2 s",
+        )
+    lease.close()

@@ -17,7 +17,7 @@ from tests.worker.site import KEYS, NOWHERE, Leader, a_launch, a_stop, base_of
 from windlass.core.states import Cause, Driver
 from windlass.driver.base import EngineUnavailable, Facts
 from windlass.driver.mock import MockDriver
-from windlass.errors import SettingsError
+from windlass.errors import SettingsError, WindlassError
 from windlass.settings import Api as ApiSettings
 from windlass.settings import Redis, Settings, Worker
 from windlass.stream import wire
@@ -77,6 +77,16 @@ async def test_it_introduces_itself_beats_obeys_and_goes(tmp_path: Path, redis_u
             return [r for r in leader.heard if isinstance(r, wire.Beat)][-1].attempts == ()
 
         await wait_until(holds_nothing, "a beat without attempts")
+
+
+@pytest.mark.parametrize("name", ["journal.jsonl", "lease", "lock"])
+async def test_a_data_folder_that_cannot_be_used_is_told(
+    tmp_path: Path, redis_url: str, api: Api, leader: Leader, name: str
+):
+    (tmp_path / name).mkdir()
+    with pytest.raises(WindlassError, match=rf"worker.data .* can't be used: .*{name}"):
+        async with serving_worker(settings_of(tmp_path, redis_url, api), leader):
+            pass
 
 
 async def test_a_data_folder_is_one_workers(tmp_path: Path, redis_url: str, api: Api, leader: Leader):

@@ -1,6 +1,7 @@
 """The watchdog, as the process driver uses it: what it keeps, what it ends, and when it goes itself."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -13,13 +14,14 @@ import pytest
 from tests.driver.conftest import ProcessStage
 from tests.driver.play import opened
 from tests.support import wait_until
+from windlass.core.ids import AttemptId
 from windlass.core.states import Cause
 from windlass.driver import keeper_line
-from windlass.driver.base import EngineUnavailable, Ticket
-from windlass.driver.keeper import Keeper
+from windlass.driver.base import DriverFault, EngineUnavailable, Ticket
+from windlass.driver.keeper import Exit, Keeper
 from windlass.driver.process import ProcessDriver
 from windlass.watchdog.procfs import running
-from windlass.watchdog.protocol import FENCED, LOCK, SOCKET
+from windlass.watchdog.protocol import EXITS, FENCED, LEASE, LOCK, SOCKET
 from windlass.worker import clock
 from windlass.worker.lease import Lease
 
@@ -60,6 +62,11 @@ async def begun(stage: ProcessStage, driver: ProcessDriver, script: str, mark: s
 
 def pids_in(path: Path) -> list[int]:
     return [int(pid) for pid in path.read_text().split()]
+
+
+def written(path: Path) -> list[int]:
+    """The process ids in it, none while it is not there."""
+    return pids_in(path) if path.exists() else []
 
 
 def gone(*pids: int) -> bool:
@@ -237,24 +244,104 @@ async def test_what_a_dead_watchdog_kept_is_fenced_by_the_next(stage: ProcessSta
     lease.close()
 
 
-async def test_a_watchdog_that_hangs_offers_nothing_and_starts_nothing_late(
+@asynccontextmanager
+async def asked(
+    stage: ProcessStage, driver: ProcessDriver, script: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Ticket, "asyncio.Task[None]", int]]:
+    """A start that the watchdog, stopped, does not answer in time; the watchdog goes on afterwards."""
+    monkeypatch.setattr(keeper_line, "CALL_S", 0.3)
+    dog = watchdog_of(stage.root) or 0
+    os.kill(dog, signal.SIGSTOP)
+    ticket = stage.ticket(stage.shell(script))
+    await driver.prepare(ticket)
+    start = asyncio.create_task(driver.start(ticket))
+    await wait_until(lambda: _unavailable(driver), "it says that it offers nothing")
+    yield ticket, start, dog
+    if running(dog):
+        os.kill(dog, signal.SIGCONT)
+
+
+async def test_an_end_that_comes_with_the_greeting_is_heard(tmp_path: Path):
+    """What was started as the connection broke may have ended as the next one was greeted."""
+    kept = {"attempt": "att_1", "pid": 1, "fence": 1, "exit": None}
+    end = {"end": "att_1", "code": 7, "signalled": False}
+
+    let_go = asyncio.Event()
+
+    async def greet(asked: asyncio.StreamReader, out: asyncio.StreamWriter) -> None:
+        out.write(b"".join(json.dumps(line).encode() + b"\n" for line in ({"since": 1.0, "kept": [kept]}, end)))
+        await asked.read()
+        out.close()
+        let_go.set()
+
+    async with await asyncio.start_unix_server(greet, tmp_path / SOCKET):
+        keeper = Keeper(tmp_path, "n", 60)
+        await keeper.open()
+        assert await asyncio.wait_for(keeper.processes[AttemptId("att_1")].done, 5) == Exit(7, False)
+        await keeper.close()
+        await let_go.wait()
+
+
+async def test_a_start_that_a_hung_watchdog_answers_too_late_has_begun(
     stage: ProcessStage, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(keeper_line, "CALL_S", 0.3)
     async with kept(stage) as driver:
-        running = await begun(stage, driver, f"echo $$ > '{stage.root}/mark'; sleep 1; exit 8")
-        dog = watchdog_of(stage.root) or 0
-        os.kill(dog, signal.SIGSTOP)
-        late = stage.ticket(stage.shell(f"touch '{stage.root}/late'; exec sleep 300"))
-        await driver.prepare(late)
-        with pytest.raises(EngineUnavailable, match="does not answer"):
-            await driver.start(late)
-        await wait_until(lambda: _unavailable(driver), "it says so")
-        os.kill(dog, signal.SIGCONT)
+        early = await begun(stage, driver, f"echo $$ > '{stage.root}/mark'; sleep 1; exit 8")
+        async with asked(stage, driver, f"echo $$ >> '{stage.root}/late'; exit 7", monkeypatch) as (late, start, _):
+            assert not start.done()
+        await asyncio.wait_for(start, 10)
         await wait_until(lambda: _available(driver), "it is back")
+        assert (await asyncio.wait_for(driver.wait(late), 5)).exit_code == 7
+        assert len(pids_in(stage.root / "late")) == 1
+        assert (await asyncio.wait_for(driver.wait(early), 5)).exit_code == 8
+
+
+async def test_a_start_given_up_while_the_watchdog_hangs_leaves_nothing(
+    stage: ProcessStage, monkeypatch: pytest.MonkeyPatch
+):
+    async with kept(stage) as driver:
+        early = await begun(stage, driver, f"echo $$ > '{stage.root}/mark'; sleep 30")
+        async with asked(stage, driver, f"echo $$ > '{stage.root}/late'; sleep 30", monkeypatch) as (late, start, _):
+            start.cancel()
+            await asyncio.wait([start])
+        await wait_until(lambda: _available(driver), "it is back")
+        await wait_until(lambda: gone(*written(stage.root / "late")), "it is ended")
         await driver.remove(late)
-        assert (await asyncio.wait_for(driver.wait(running), 5)).exit_code == 8
-        assert [one.attempt_id for one in await driver.survivors()] == [running.attempt_id]
+        assert [one.attempt_id for one in await driver.survivors()] == [early.attempt_id]
+
+
+async def test_a_start_asked_of_a_watchdog_that_dies_is_lost_to_the_node(
+    stage: ProcessStage, monkeypatch: pytest.MonkeyPatch
+):
+    async with kept(stage) as driver:
+        async with asked(stage, driver, f"echo $$ > '{stage.root}/late'", monkeypatch) as (_, start, dog):
+            os.kill(dog, signal.SIGKILL)
+        with pytest.raises(DriverFault) as fault:
+            await asyncio.wait_for(start, 10)
+        assert fault.value.cause is Cause.NODE_LOST
+        assert not (stage.root / "late").exists()
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["it lives on", "it dies"])
+async def test_a_process_whose_start_was_answered_to_nobody_is_found(
+    stage: ProcessStage, monkeypatch: pytest.MonkeyPatch, dies: bool
+):
+    async with kept(stage) as driver:
+        monkeypatch.setattr(keeper_line, "CALL_S", 1.0)
+        monkeypatch.setattr(keeper_line, "ANSWER", "nothing of this name")
+        ticket = stage.ticket(stage.shell(f"echo $$ > '{stage.root}/mark'; sleep 2; exit 7"))
+        await driver.prepare(ticket)
+        start = asyncio.create_task(driver.start(ticket))
+        await wait_until(lambda: written(stage.root / "mark"), "it runs")
+        assert not start.done()
+        if dies:
+            os.kill(watchdog_of(stage.root) or 0, signal.SIGKILL)
+        await asyncio.wait_for(start, 10)
+        end = await asyncio.wait_for(asyncio.gather(driver.wait(ticket), return_exceptions=True), 10)
+        if dies:
+            assert [getattr(one, "cause", one) for one in end] == [Cause.NODE_LOST], end
+        else:
+            assert [getattr(one, "exit_code", one) for one in end] == [7], end
 
 
 async def _available(driver: ProcessDriver) -> bool:
@@ -265,8 +352,82 @@ async def _unavailable(driver: ProcessDriver) -> bool:
     return not await _available(driver)
 
 
+async def test_a_lease_that_somebody_removed_is_written_anew(stage: ProcessStage):
+    lease = Lease(stage.root, 1.0)
+    lease.contact(clock.now())
+    async with kept(stage, 1.0) as driver:
+        ticket = await begun(stage, driver, f"echo $$ > '{stage.root}/mark'; sleep 3; exit 2")
+        (stage.root / LEASE).unlink()
+        waiting = asyncio.create_task(driver.wait(ticket))
+        while not waiting.done():
+            lease.contact(clock.now())
+            await asyncio.wait([waiting], timeout=0.1)
+        assert waiting.result().exit_code == 2
+    lease.close()
+
+
+async def test_a_lease_that_cannot_be_written_counts_for_nothing(stage: ProcessStage):
+    folder = stage.root / "gone"
+    lease = Lease(folder, 0.0)
+    (folder / LEASE).unlink()
+    folder.rmdir()
+    lease.contact(clock.now())
+    assert lease.stale
+    assert lease.fault == "can't write worker.data: No such file or directory"
+    folder.mkdir()
+    lease.contact(clock.now())
+    assert not lease.fault
+    assert (folder / LEASE).exists()
+    lease.close()
+
+
+async def test_half_a_line_of_exits_ends_no_watchdog(stage: ProcessStage):
+    """What a full disk, or a power cut, left of the file."""
+    (stage.root / EXITS).write_bytes(b'["att_1", 7, 3, false]\n[1]\n\xff\n["att_2", 7')
+    async with kept(stage) as driver:
+        assert [one.attempt_id for one in await driver.survivors()] == ["att_1"]
+
+
+async def test_a_socket_that_somebody_removed_is_made_anew(stage: ProcessStage):
+    """Else the next agent could not take over what runs."""
+    async with kept(stage) as driver:
+        ticket = await begun(stage, driver, f"echo $$ > '{stage.root}/mark'; sleep 300")
+        pid = watchdog_of(stage.root)
+        (stage.root / SOCKET).unlink()
+        await wait_until((stage.root / SOCKET).exists, "there is one again", 10)
+    async with kept(stage) as driver:
+        assert [one.attempt_id for one in await driver.survivors()] == [ticket.attempt_id]
+        assert watchdog_of(stage.root) == pid
+        await driver.stop(ticket, 0.0)
+        await driver.remove(ticket)
+
+
+async def test_a_node_that_has_no_place_for_a_job_does_not_blame_the_job(stage: ProcessStage):
+    async with kept(stage) as driver:
+        (stage.root / "slots").write_text("")
+        with pytest.raises(EngineUnavailable, match="folder"):
+            await driver.prepare(stage.ticket(stage.exits(0)))
+
+
 async def test_a_folder_with_a_long_name_has_one_too(tmp_path: Path):
     deep = tmp_path / ("long " * 30)
     deep.mkdir()
     async with opened(ProcessStage(deep).driver()) as driver:
         assert (await driver.facts()).available
+
+
+async def test_what_is_let_go_while_it_is_being_reached_stays_let_go(stage: ProcessStage):
+    """Else the connection that is made a moment later is nobody's, for ever."""
+    async with kept(stage):
+        dog = watchdog_of(stage.root) or 0
+        os.kill(dog, signal.SIGSTOP)
+        try:
+            keeper = Keeper(stage.root, stage.node, 60)
+            opening = asyncio.create_task(keeper.open())
+            await asyncio.sleep(0)  # it has connected: nobody has greeted it yet
+            await keeper.close()
+        finally:
+            os.kill(dog, signal.SIGCONT)
+        with pytest.raises(EngineUnavailable, match="let go"):
+            await opening
+        assert not keeper.connected

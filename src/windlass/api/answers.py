@@ -16,6 +16,8 @@ def reply(document: Any, status: int = 200, headers: dict[str, str] | None = Non
 
 _MEANING = {
     400: "The request can't be understood.",
+    401: "No token, or one that opens nothing here.",
+    403: "The token's role is not enough; `x-least-role` says which one is.",
     404: "No such thing.",
     409: "The thing's state does not allow this.",
     413: "The body is too large.",

@@ -1,6 +1,7 @@
 """What the routes share, made once per process, and the ways a request's body and ids are read."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -11,10 +12,16 @@ from starlette.exceptions import HTTPException
 
 from windlass.api.hub import Hub
 from windlass.api.intake import Intake
+from windlass.api.keyring import Keyring
 from windlass.core.ids import JOB, JobId, is_id
 from windlass.core.placement.snapshot import Node
+from windlass.core.states import Driver
 from windlass.errors import NotFound
-from windlass.store.db import Pool
+from windlass.store import nodes as node_store
+from windlass.store import schedulers
+from windlass.store.db import Pool, borrow
+from windlass.store.schedulers import Reader
+from windlass.stream.access import Doorkeeper
 from windlass.stream.outage import Health
 from windlass.stream.produce import Producer
 
@@ -32,10 +39,33 @@ class Services:
     intake: Intake
     #: of this process's ways to Redis
     health: Health
-    #: the nodes as of a moment ago, for the submit check
+    keyring: Keyring
+    doorkeeper: Doorkeeper
+    #: nobody needs a token
+    anonymous: bool = False
+    #: what workers that join are told: the cluster's name, and where Redis is
+    cluster: str = ""
+    worker_redis_url: str = ""
+    #: the nodes, and what schedulers can read, as of a moment ago (loop time), for the submit check
     nodes: Sequence[Node] = field(default_factory=list[Node])
+    readers: Sequence[Reader] = field(default_factory=list[Reader])
+    nodes_at: float = -math.inf
+    nodes_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    #: what runs an image where a job names no driver
+    containers: Driver = Driver.DOCKER
     #: the question whether the ledger answers, while it is under way
     asking: asyncio.Task[str] | None = None
+
+    async def renew_nodes(self, asked: float) -> None:
+        """Read nodes and schedulers, unless that was done since it was `asked` (loop time). Raises Unavailable."""
+        async with self.nodes_lock:
+            if self.nodes_at >= asked:
+                return
+            at = asyncio.get_running_loop().time()
+            async with borrow(self.pool) as conn:
+                self.nodes = [row.node for row in await node_store.every(conn)]
+                self.readers = await schedulers.readers(conn)
+            self.nodes_at = at
 
 
 async def services(request: Request) -> Services:

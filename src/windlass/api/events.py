@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
 from windlass.api import schemas
+from windlass.api.access import holds
 from windlass.api.answers import failures, reply
 from windlass.api.deps import JobKey, Means, Services
 from windlass.core.ids import JOB, is_id
@@ -78,7 +79,7 @@ async def _stream(services: Services, place: Cursor, job: str | None) -> AsyncIt
     told = time.monotonic()
     yield b": windlass events\n\n"
     with services.hub.listen(services.hub.EVENTS) as news:
-        while not services.hub.closing:
+        while not services.hub.closing and await holds(services):
             async with borrow(services.pool) as conn:
                 rows = await events.after(conn, place, PAGE)
             wanted = [row for row in rows if job is None or row.job_id == job]

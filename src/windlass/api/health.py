@@ -73,4 +73,5 @@ async def version() -> Response:
 )
 async def metrics() -> Response:
     """Of this process."""
-    return Response(generate_latest(), 200, None, CONTENT_TYPE_LATEST)
+    page = await asyncio.to_thread(generate_latest)
+    return Response(page, 200, None, CONTENT_TYPE_LATEST)

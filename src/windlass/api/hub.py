@@ -42,6 +42,11 @@ class Hub:
                     case wire.Happened():
                         self.wake(self.EVENTS)
 
+    @property
+    def listeners(self) -> int:
+        """Topics that somebody waits for."""
+        return len(self._waiting)
+
     def wake(self, *topics: str) -> None:
         """Wake whoever waits for these."""
         for topic in topics:

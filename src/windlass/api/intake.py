@@ -15,7 +15,9 @@ from windlass import crash
 from windlass.core.ids import JobId
 from windlass.core.placement.snapshot import shape_of
 from windlass.errors import IdempotencyMismatch, Unavailable
+from windlass.metrics.jobs import SUBMITTED
 from windlass.store import jobs
+from windlass.store.audit import By
 from windlass.store.db import Pool, borrow
 from windlass.store.jobs import NewJob
 from windlass.store.shapes import Shapes
@@ -40,23 +42,32 @@ class Accepted:
 Result = Accepted | IdempotencyMismatch | Unavailable
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Request:
+    """Jobs that came together, who wants them, and where the answer goes."""
+
+    wanted: Sequence[NewJob]
+    by: By
+    done: asyncio.Future[list[Result]]
+
+
 class Intake:
     """One per API process; `run` writes until cancelled."""
 
     def __init__(self, pool: Pool, producer: Producer) -> None:
         self._pool, self._producer = pool, producer
         self._shapes = Shapes()
-        self._queue: deque[tuple[Sequence[NewJob], asyncio.Future[list[Result]]]] = deque()
+        self._queue: deque[_Request] = deque()
         self._some = asyncio.Event()
         self._ringing: asyncio.Task[None] | None = None
         self._ring_again = False
         self._arrived: set[int] = set()
         self._highest = _LOWEST
 
-    async def submit(self, wanted: Sequence[NewJob]) -> list[Result]:
-        """Accept these, all or none; in order. Raises Unavailable."""
+    async def submit(self, wanted: Sequence[NewJob], by: By) -> list[Result]:
+        """Accept these, all or none; in order, with one record of who wanted them. Raises Unavailable."""
         done: asyncio.Future[list[Result]] = asyncio.get_running_loop().create_future()
-        entry = (wanted, done)
+        entry = _Request(wanted, by, done)
         self._queue.append(entry)
         self._some.set()
         try:
@@ -76,23 +87,23 @@ class Intake:
     async def _write(self) -> None:
         while True:
             await self._some.wait()
-            batch: list[tuple[Sequence[NewJob], asyncio.Future[list[Result]]]] = []
+            batch: list[_Request] = []
             count = 0
-            while self._queue and (not batch or count + len(self._queue[0][0]) <= BATCH):
+            while self._queue and (not batch or count + len(self._queue[0].wanted) <= BATCH):
                 batch.append(self._queue.popleft())
-                count += len(batch[-1][0])
+                count += len(batch[-1].wanted)
             if not self._queue:
                 self._some.clear()
             if batch:
                 await self._accept(batch)
 
-    async def _accept(self, batch: list[tuple[Sequence[NewJob], "asyncio.Future[list[Result]]"]]) -> None:
-        wanted = [job for jobs_, _ in batch for job in jobs_]
+    async def _accept(self, batch: list[_Request]) -> None:
+        wanted = [job for request in batch for job in request.wanted]
         try:
-            accepted, at = await self._written(wanted)
+            accepted, at = await self._written(wanted, [request.by for request in batch for _ in request.wanted])
             keys = [job.key for job in wanted if job.key is not None and job.id not in accepted]
             holders = await self._holders(keys) if keys else {}
-            results = [[_result(job, accepted, at, holders) for job in mine] for mine, _ in batch]
+            results = [[_result(job, accepted, at, holders) for job in request.wanted] for request in batch]
         except Exception as error:
             if isinstance(error, psycopg.DataError) and len(batch) > 1:
                 for one in batch:  # one of them is at fault: let each stand for itself
@@ -101,18 +112,19 @@ class Intake:
                 _fail(batch, error)
             return
         crash.point("submit.committed")
+        SUBMITTED.inc(len(accepted))
         self._ring(wanted)
-        for (_, done), answer in zip(batch, results, strict=True):
-            if not done.done():
-                done.set_result(answer)
+        for request, answer in zip(batch, results, strict=True):
+            if not request.done.done():
+                request.done.set_result(answer)
 
-    async def _written(self, wanted: Sequence[NewJob]) -> tuple[frozenset[JobId], datetime]:
+    async def _written(self, wanted: Sequence[NewJob], by: Sequence[By]) -> tuple[frozenset[JobId], datetime]:
         """Which of these are in the ledger now by our doing, and since when. Raises Unavailable.
 
         When the answer to the commit was lost, the ledger is asked what happened; nothing is written blindly again."""
         try:
             async with borrow(self._pool) as conn:
-                return await jobs.submit(conn, wanted, self._shapes)
+                return await jobs.submit(conn, wanted, self._shapes, by)
         except Unavailable:
             async with borrow(self._pool) as conn:
                 ids, at = await jobs.found(conn, [job.id for job in wanted])
@@ -144,10 +156,10 @@ class Intake:
                 return
 
 
-def _fail(batch: list[tuple[Sequence[NewJob], "asyncio.Future[list[Result]]"]], error: Exception) -> None:
-    for _, done in batch:
-        if not done.done():
-            done.set_exception(error)
+def _fail(batch: Sequence[_Request], error: Exception) -> None:
+    for request in batch:
+        if not request.done.done():
+            request.done.set_exception(error)
 
 
 def _result(job: NewJob, accepted: frozenset[JobId], at: datetime, holders: Mapping[str, jobs.KeyHolder]) -> Result:

@@ -3,25 +3,27 @@
 import time
 from typing import Annotated, Any
 
-import msgspec
 from fastapi import APIRouter, Query
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from windlass import tracing
 from windlass.api import schemas, submit
+from windlass.api.access import by, changing, holds, note
 from windlass.api.answers import failures, reply
 from windlass.api.deps import JobKey, Means, Services
 from windlass.core.attempt import step
 from windlass.core.events import CancelRequested, Event, Ignored, RetryRequested
 from windlass.core.ids import JOB, JobId, is_id, task_of
 from windlass.core.placement.explain import Explanation, explain, stranded
-from windlass.core.spec import JobSpec
 from windlass.core.states import JobState, TaskState, job_state
 from windlass.errors import Conflict, NotFound, Unavailable
+from windlass.metrics.jobs import FINISHED
 from windlass.store import jobs, nodes, shapes, tasks
 from windlass.store.apply import apply
 from windlass.store.db import Conn, borrow
 from windlass.store.jobs import Filter, JobView
+from windlass.store.tasks import Live, Unreadable, read_spec
 from windlass.stream import wire
 from windlass.stream.produce import StreamDown
 
@@ -45,10 +47,12 @@ async def document(conn: Conn, job_id: JobId) -> tuple[JobView, dict[str, Any]]:
 
 
 async def _stranded(conn: Conn, view: JobView) -> str | None:
-    """Why an exclusive job does not leave its lost node; None when it is no such job."""
-    if view.state is not TaskState.ACTIVE or not msgspec.json.decode(view.spec_text, type=JobSpec).exclusive:
-        return None
-    node = await nodes.stranding(conn, view.task_id)
+    """Why a job that is active is not where it should be: its lost node keeps it, or nobody here can read it."""
+    try:
+        held = view.state is TaskState.ACTIVE and read_spec(view.spec_text).exclusive
+    except Unreadable as error:
+        return str(error)
+    node = await nodes.stranding(conn, view.task_id) if held else None
     return None if node is None else stranded(node)
 
 
@@ -117,14 +121,14 @@ async def get_job(
     """The job with its attempts and, while it waits, why."""
     until = time.monotonic() + wait
     with services.hub.listen(job_id) as news:
-        while (left := until - time.monotonic()) > 0 and not services.hub.closing:
+        while (left := until - time.monotonic()) > 0 and not services.hub.closing and await holds(services):
             async with borrow(services.pool) as conn:
                 if await jobs.over(conn, job_id):
                     break
             if await news.wait(min(left, 2.0)):
                 async with borrow(services.pool) as conn:
                     view, found = await document(conn, job_id)
-                if view.state.terminal:
+                if view.over:
                     return reply(found)
     async with borrow(services.pool) as conn:
         _, found = await document(conn, job_id)
@@ -162,8 +166,14 @@ async def retry_job(services: Means, job_id: JobKey, key: submit.Key = None) -> 
         view = await jobs.get(conn, job_id)
     if view is None:
         raise NotFound("job", job_id)
-    if view.state.terminal:
-        spec = msgspec.json.decode(view.spec_text, type=JobSpec)
+    if view.over:
+        try:
+            spec = read_spec(view.spec_text)
+        except Unreadable as error:
+            raise Conflict(f"{job_id} cannot be run again by this API: {error}") from error
+        await submit.understood(spec, services)
+        if view.trace is not None:
+            tracing.current.get().link(view.trace)
         return await submit.accept(services, submit.new_job(spec, key, job_id))
     if isinstance(await _move(services, job_id, RetryRequested()), Ignored):
         now = job_state(view.state)
@@ -183,31 +193,43 @@ async def retry_job(services: Means, job_id: JobKey, key: submit.Key = None) -> 
 )
 async def delete_job(services: Means, job_id: JobKey) -> Response:
     """With its attempts, events and logs."""
-    async with borrow(services.pool) as conn:
+    async with changing(services) as conn:
         if not await jobs.delete(conn, [job_id]):
             view = await jobs.get(conn, job_id)
             if view is None:
                 raise NotFound("job", job_id)
             raise Conflict(f"{job_id} is {job_state(view.state)}; cancel it first, and delete it once it is over")
+        await note(conn, job_id)
     return Response(status_code=204)
 
 
 async def _move(services: Services, job_id: JobId, event: Event) -> Ignored | None:
     """Apply a user's wish to a job's task; the row may be moving at the same time."""
-    task_id = task_of(job_id)
     for _ in range(_ROUNDS):
         async with borrow(services.pool) as conn:
-            live = (await tasks.by_id(conn, [task_id])).get(task_id)
-            if live is None:
-                raise NotFound("job", job_id)
+            live = await _task(conn, job_id, event)
             result = step(live.task, live.attempt, event, await tasks.clock(conn))
             if isinstance(result, Ignored):
                 return result
-            applied = await apply(conn, [result], term=None)
+            applied = await apply(conn, [result], term=None, by=by())
         if applied.moved:
+            if result.task.state.terminal:
+                FINISHED.labels(result.task.state).inc()
             await _tell(services, job_id, ended=result.task.state.terminal)
             return None
     raise Unavailable(f"{job_id} is changing too fast; try again")
+
+
+async def _task(conn: Conn, job_id: JobId, event: Event) -> Live:
+    """A job's task as far as the event asks for it: to end it, nobody needs its spec. Raises NotFound, Conflict."""
+    found, others = await tasks.by_id(conn, [task_of(job_id)])
+    for live in found.values():
+        return live
+    for one in others:
+        if isinstance(event, CancelRequested) and one.specless is not None:
+            return one.specless
+        raise Conflict(f"{job_id} cannot be changed by this API: {one.why}")
+    raise NotFound("job", job_id)
 
 
 async def _tell(services: Services, job_id: JobId, *, ended: bool) -> None:

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
 from windlass.api import schemas
+from windlass.api.access import holds
 from windlass.api.answers import failures
 from windlass.api.deps import JobKey, Means, Services
 from windlass.core.ids import AttemptId, JobId
@@ -95,7 +96,7 @@ async def get_logs(
 ) -> Response:
     """Readable while the job runs, and after its container and its node are gone."""
     view, tried = await _look(services, job_id)
-    if attempt is not None and not any(a.number == attempt for a in tried) and not (follow and not view.state.terminal):
+    if attempt is not None and not any(a.number == attempt for a in tried) and not (follow and not view.over):
         raise NotFound("attempt", f"{attempt} of {job_id}")
     asked = _Asked(attempt, follow, _since(since), stream)
     place = _resumed(last_event_id)
@@ -181,7 +182,7 @@ async def _chunks(services: Services, job_id: JobId, asked: _Asked, place: _Plac
                 return  # deleted meanwhile
             attempt = _next(tried, asked, number)
             if attempt is None:
-                if view.state.terminal or not asked.follow or services.hub.closing:
+                if view.over or not asked.follow or await _ends(services):
                     return
                 yield _Found(number, None)
                 await news.wait()
@@ -192,7 +193,7 @@ async def _chunks(services: Services, job_id: JobId, asked: _Asked, place: _Plac
                 if skip and found.chunk is not None:
                     found, skip = _Found(number, replace(found.chunk, data=found.chunk.data[skip:])), 0
                 yield found
-            if services.hub.closing or not asked.follow or asked.attempt is not None:
+            if not asked.follow or asked.attempt is not None or await _ends(services):
                 return
             number, seq = number + 1, 0
 
@@ -204,6 +205,11 @@ def _next(tried: list[AttemptView], asked: _Asked, number: int) -> AttemptView |
     if asked.follow:
         return next((a for a in tried if a.number >= number), None)
     return tried[-1] if tried else None
+
+
+async def _ends(services: Services) -> bool:
+    """Whether nothing more is to be sent: the process ends, or the token was revoked."""
+    return services.hub.closing or not await holds(services)
 
 
 async def _of_attempt(
@@ -220,11 +226,11 @@ async def _of_attempt(
                 seq = chunk.seq
                 if asked.wants(chunk):
                     yield _Found(attempt.number, chunk)
-            if chunks:
+            if chunks and await holds(services):
                 largest = max(len(chunk.data) for chunk in chunks)
                 count = min(max(READ_LEAST, HELD_BYTES // max(1, largest)), READ_MOST)
                 continue
-            if over or services.hub.closing:
+            if over or await _ends(services):
                 return
             yield _Found(attempt.number, None)
             await news.wait()

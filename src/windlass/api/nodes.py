@@ -3,6 +3,7 @@
 A wish is written down and a bell rung; the leader acts on it (scheduler/drain.py), at the latest a second later.
 """
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Annotated, Any, cast
 
@@ -10,8 +11,10 @@ from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from windlass.api import schemas
+from windlass.api.access import changing, note
 from windlass.api.answers import failures, reply
 from windlass.api.deps import Means, Services, body
+from windlass.core.ids import NodeId
 from windlass.core.quantity import parse_duration
 from windlass.core.spec import FieldError
 from windlass.errors import Conflict, NotFound, SpecError
@@ -79,9 +82,7 @@ async def get_node(services: Means, node: NodeKey) -> Response:
 )
 async def cordon_node(services: Means, node: NodeKey) -> Response:
     """What runs there goes on. `uncordon` ends it."""
-    async with borrow(services.pool) as conn:
-        await nodes.cordon(conn, (await _find(conn, node)).node.id)
-        return await _wished(services, conn, node)
+    return await _wish(services, node, nodes.cordon)
 
 
 @router.post(
@@ -93,9 +94,7 @@ async def cordon_node(services: Means, node: NodeKey) -> Response:
 )
 async def uncordon_node(services: Means, node: NodeKey) -> Response:
     """Ends a cordon, and a drain too. What was stopped already stays so."""
-    async with borrow(services.pool) as conn:
-        await nodes.uncordon(conn, (await _find(conn, node)).node.id)
-        return await _wished(services, conn, node)
+    return await _wish(services, node, nodes.uncordon)
 
 
 @router.post(
@@ -111,9 +110,7 @@ async def drain_node(request: Request, services: Means, node: NodeKey) -> Respon
     is stopped then is placed elsewhere at once, and takes none of its retries. The node is empty when its `attempts`
     are 0, and stays cordoned until `uncordon`."""
     within_s = _deadline(await body(request, optional=True))
-    async with borrow(services.pool) as conn:
-        await nodes.drain(conn, (await _find(conn, node)).node.id, within_s)
-        return await _wished(services, conn, node)
+    return await _wish(services, node, lambda conn, node_id: nodes.drain(conn, node_id, within_s), within_s=within_s)
 
 
 @router.post(
@@ -127,7 +124,7 @@ async def drain_node(request: Request, services: Means, node: NodeKey) -> Respon
 async def forget_node(services: Means, node: NodeKey) -> Response:
     """You vouch that nothing runs there any more: exclusive jobs that wait for that are placed again, and the node
     leaves the list. One that comes back all the same registers anew."""
-    async with borrow(services.pool) as conn:
+    async with changing(services) as conn:
         found = await _find(conn, node)
         if not await nodes.forget(conn, found.node.id):
             state = await nodes.state_of(conn, found.node.id)
@@ -135,6 +132,7 @@ async def forget_node(services: Means, node: NodeKey) -> Response:
             raise Conflict(
                 f"node {found.node.name} is {state or found.node.state}: only a lost node is forgotten; {fix}"
             )
+        await note(conn, found.node.id, name=found.node.name)
     await _ring(services)
     return Response(status_code=204)
 
@@ -159,9 +157,17 @@ def _deadline(raw: object) -> float | None:
         raise SpecError([FieldError("deadline", str(fault), str(value)[:80])]) from None
 
 
-async def _wished(services: Services, conn: Conn, key: str) -> Response:
+async def _wish(
+    services: Services, key: str, write: Callable[[Conn, NodeId], Awaitable[None]], **detail: Any
+) -> Response:
+    """Write a wish down, and the record of who had it; then ring, and answer with the node."""
+    async with changing(services) as conn:
+        found = (await _find(conn, key)).node
+        await write(conn, found.id)
+        await note(conn, found.id, name=found.name, **detail)
     await _ring(services)
-    return reply(schemas.node(await _find(conn, key)))
+    async with borrow(services.pool) as conn:
+        return reply(schemas.node(await _find(conn, found.id)))
 
 
 async def _ring(services: Services) -> None:

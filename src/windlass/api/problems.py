@@ -24,10 +24,11 @@ RETRY_AFTER_S = 1
 
 _TITLES = {
     400: ("bad-request", "The request can't be understood"),
+    401: ("unauthenticated", "A token is needed that counts"),
+    403: ("forbidden", "This token may not do this"),
     404: ("not-found", "There is no such thing"),
     405: ("method-not-allowed", "This method is not offered here"),
     409: ("conflict", "The thing's state does not allow this"),
-    410: ("gone", "The cursor is too old"),
     413: ("too-large", "The request body is too large"),
     415: ("unsupported-media-type", "This media type is not read here"),
     421: ("wrong-host", "This host name is not served here"),
@@ -102,13 +103,8 @@ def install(app: FastAPI) -> None:
     async def gone(request: Request, error: Exception) -> Response:
         return answer(problem(400, "the connection ended before the body did"))  # nobody reads it
 
-    async def unexpected(request: Request, error: Exception) -> Response:
-        log.error("request_failed", path=request.url.path, exc_info=error)
-        return answer(of(error))
-
     for kind in (SpecError, IdempotencyMismatch, NotFound, Conflict, Unavailable):
         app.add_exception_handler(kind, ours)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(ClientDisconnect, gone)
-    app.add_exception_handler(Exception, unexpected)

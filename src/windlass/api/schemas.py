@@ -79,6 +79,9 @@ class Job(Model):
     created_at: datetime
     finished_at: datetime | None
     retry_of: str | None
+    trace_id: str | None = Field(
+        description="The trace it was submitted in.", examples=["4bf92f3577b34da6a3ce929d0e0e4736", None]
+    )
     status: Status
 
 
@@ -203,6 +206,7 @@ def job(
         "created_at": moment(view.created_at),
         "finished_at": moment(view.finished_at),
         "retry_of": view.retry_of,
+        "trace_id": view.trace and view.trace.trace_id,
         "status": {
             "reason": explanation.summary if explanation else reason or view.reason,
             "explanation": [{"node": n.node, "fits": n.fits, "reasons": n.reasons} for n in nodes],

@@ -1,12 +1,16 @@
 """Submit: one job or up to a thousand, checked before anything is written."""
 
+import asyncio
+from collections.abc import Sequence
 from typing import Annotated, Any, cast
 
 import msgspec
 from fastapi import APIRouter, Header, Request
 from starlette.responses import Response
 
+from windlass import tracing
 from windlass.api import problems, schemas
+from windlass.api.access import by
 from windlass.api.answers import failures, reply
 from windlass.api.deps import BATCH_BODY_LIMIT, Means, Services, body
 from windlass.core.fields import parse_spec, spec_schema
@@ -14,7 +18,7 @@ from windlass.core.ids import JOB, JobId
 from windlass.core.job import fingerprint, payload
 from windlass.core.parsers import FAULTS_LIMIT, short
 from windlass.core.placement.explain import impossible
-from windlass.core.placement.snapshot import shape_of
+from windlass.core.placement.snapshot import Node, shape_of
 from windlass.core.quantity import show_size
 from windlass.core.spec import FieldError, JobSpec
 from windlass.errors import NotFound, SpecError, WindlassError
@@ -22,10 +26,13 @@ from windlass.mint import new_id
 from windlass.store import jobs
 from windlass.store.db import borrow
 from windlass.store.jobs import NewJob
+from windlass.store.schedulers import UNSAID
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
 BATCH_LIMIT = 1000
+#: Seconds for which what the schedulers can read is taken for true.
+FRESH_S = 5.0
 KEY_LIMIT = 255
 
 Key = Annotated[
@@ -62,32 +69,54 @@ def request_schema(schema: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
-def checked(raw: object, services: Services) -> JobSpec:
-    """A valid spec that some node could run. Raises SpecError."""
-    spec = parse_spec(raw)
+async def checked(raw: object, services: Services, asked: float) -> JobSpec:
+    """A valid spec that some node could run, of all there were when it was `asked` (loop time). Raises SpecError."""
+    spec = parse_spec(raw, services.containers)
     if isinstance(spec, list):
         raise SpecError(spec)
-    why = impossible(shape_of(spec), services.nodes)
-    most = max((node.capacity.memory for node in services.nodes), default=None)
+    await understood(spec, services)
+    if _too_large(spec, services.nodes):
+        await services.renew_nodes(asked)  # the one that could hold it may have joined this moment
+        if fault := _too_large(spec, services.nodes):
+            raise SpecError([fault])
+    return spec
+
+
+async def understood(spec: JobSpec, services: Services) -> None:
+    """See that every scheduler can read the spec: one of another version would park the job, or, before 0.3, stop at
+    it with all others behind. Raises SpecError, Unavailable."""
+    if spec.driver in UNSAID:
+        return
+    await services.renew_nodes(asyncio.get_running_loop().time() - FRESH_S)
+    for reader in services.readers:
+        if spec.driver not in reader.drivers:
+            message = f"is not known to the scheduler on {reader.host}, which is of version {reader.version}; "
+            message += "upgrade every scheduler first, and send the job again"
+            raise SpecError([FieldError("driver", message, spec.driver)])
+
+
+def _too_large(spec: JobSpec, nodes: Sequence[Node]) -> FieldError | None:
+    """Why no node there is could ever run it."""
+    most = max((node.capacity.memory for node in nodes), default=None)
     if most is not None and (spec.resources.memory_max or 0) > most:
         message = f"is more than any node has ({show_size(most)}); ask for less"
-        raise SpecError([FieldError("resources.memory_max", message, show_size(spec.resources.memory_max or 0))])
-    if why is not None:
+        return FieldError("resources.memory_max", message, show_size(spec.resources.memory_max or 0))
+    if (why := impossible(shape_of(spec), nodes)) is not None:
         asked = f"cpu {spec.resources.cpu:g}, memory {show_size(spec.resources.memory)}"
-        raise SpecError([FieldError("resources", f"{why}; ask for less, or add a node that large", asked)])
-    return spec
+        return FieldError("resources", f"{why}; ask for less, or add a node that large", asked)
+    return None
 
 
 def new_job(spec: JobSpec, key: str | None, retry_of: JobId | None = None) -> NewJob:
     """A job on its way in."""
     canonical = _encode(spec)
     mark = fingerprint(_encode(payload(spec))) if key is not None else None
-    return NewJob(JobId(new_id(JOB)), spec, canonical, key, mark, retry_of)
+    return NewJob(JobId(new_id(JOB)), spec, canonical, key, mark, retry_of, tracing.current.get().onward())
 
 
 async def accept(services: Services, job: NewJob) -> Response:
     """Write one job and answer with it: 201, or 200 for one that an earlier request made."""
-    (result,) = await services.intake.submit([job])
+    (result,) = await services.intake.submit([job], by())
     if isinstance(result, WindlassError):
         raise result
     location = {"Location": f"/v1/jobs/{result.id}"}
@@ -121,6 +150,7 @@ def _fresh(job: NewJob, created_at: str | None) -> dict[str, Any]:
         "created_at": created_at,
         "finished_at": None,
         "retry_of": job.retry_of,
+        "trace_id": job.trace and job.trace.trace_id,
         "status": status,
     }
 
@@ -137,7 +167,7 @@ def _fresh(job: NewJob, created_at: str | None) -> dict[str, Any]:
 )
 async def submit_job(request: Request, services: Means, key: Key = None) -> Response:
     """Accept a job. It is answered only once it is durable: from then on it is never lost."""
-    spec = checked(await body(request), services)
+    spec = await checked(await body(request), services, asyncio.get_running_loop().time())
     return await accept(services, new_job(spec, key))
 
 
@@ -152,16 +182,17 @@ async def submit_job(request: Request, services: Means, key: Key = None) -> Resp
 async def submit_jobs(request: Request, services: Means, key: Key = None) -> Response:
     """Accept many jobs in one transaction; answers each in order with its id, or with its own error."""
     wanted = _batch(await body(request, BATCH_BODY_LIMIT))
+    asked = asyncio.get_running_loop().time()
     results: list[dict[str, Any]] = []
     valid: list[NewJob] = []
     for i, raw in enumerate(wanted):
         try:
             # no header can hold the separator, so no single job's key is taken for one of a batch's
-            valid.append(new_job(checked(raw, services), None if key is None else f"{key}\x1f{i}"))
+            valid.append(new_job(await checked(raw, services, asked), None if key is None else f"{key}\x1f{i}"))
             results.append({})
         except SpecError as error:
             results.append({"error": problems.of(error)})
-    accepted = iter(await services.intake.submit(valid) if valid else [])
+    accepted = iter(await services.intake.submit(valid, by()) if valid else [])
     for i, result in enumerate(results):
         if not result:
             done = next(accepted)

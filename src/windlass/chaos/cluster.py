@@ -188,7 +188,7 @@ class Cluster:
         else:
             settings["database.url"] = await self.net.database_url(name, self.database_url)
         if role == "api":
-            settings["api.port"] = str(self.ports[number - 1])
+            settings |= {"api.port": str(self.ports[number - 1]), "api.allow_anonymous": "true"}
         own = {key: value for key, value in os.environ.items() if not key.startswith(PREFIX)}
         env = own | {variable(key): value for key, value in settings.items()}
         member = self.members[name] = Member(role, name, env, self.folder)

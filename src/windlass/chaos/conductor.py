@@ -50,12 +50,9 @@ class Conductor:
             hit.at_once = fault.at_once
             injected: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
             task = asyncio.create_task(self._life(fault, hit, injected))
-            if await injected:
-                for other in self._going.values():
-                    other.alone = hit.alone = False
-                self.hits.append(hit)
-                self._going[task] = hit
-                task.add_done_callback(self._over)
+            self._going[task] = hit
+            task.add_done_callback(self._over)
+            if await asyncio.shield(injected):  # a run that is ended early heals what it has begun all the same
                 return
 
     def _over(self, task: "asyncio.Task[None]") -> None:
@@ -72,16 +69,19 @@ class Conductor:
     async def _life(self, fault: Fault, hit: Hit, injected: "asyncio.Future[bool]") -> None:
         """From injection to recovery. A fault that finds nobody to hit is none."""
         act = fault.act(self.site, hit)
+        begun = False
         try:
             await anext(act)
+            begun = True
         except NoTarget:
             self.site.busy -= set(hit.targets)
-            injected.set_result(False)
             return
-        except BaseException as error:
-            injected.set_exception(error)
-            raise
-        injected.set_result(True)
+        finally:
+            injected.set_result(begun)
+        for other in self._going.values():
+            if other is not hit:
+                other.alone = hit.alone = False
+        self.hits.append(hit)
         try:
             async with asyncio.TaskGroup() as group:
                 if fault.at_once:

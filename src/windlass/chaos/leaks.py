@@ -13,11 +13,12 @@ from windlass.chaos import engine
 from windlass.chaos.cluster import Cluster, mentioning
 from windlass.chaos.load import uptime
 from windlass.chaos.watch import Watch
-from windlass.store import audit
+from windlass.store import inspection
 from windlass.stream.produce import connect
 
 _SAMPLE_S = 10.0
-#: A process counts from this age on, and only if it was watched for as long again.
+#: The first half of a process's life counts as its warm-up, and it is watched for so long at least after that: what
+#: fills up to a bound levels off, what leaks does not.
 _WARM_S = 300.0
 _SETTLE_S = 30.0
 _TRACEBACK = "Traceback (most recent call last)"
@@ -47,7 +48,8 @@ class Memory:
         each around its own mean; None when there is none."""
         above = below = hours = 0.0
         for (name, _), samples in self.lives.items():
-            warm = [(at / 3600, size) for at, size in samples if at - samples[0][0] >= _WARM_S]
+            half = (samples[0][0] + samples[-1][0]) / 2
+            warm = [(at / 3600, size) for at, size in samples if at >= half]
             if not name.startswith(role) or len(warm) < 2 or warm[-1][0] - warm[0][0] < _WARM_S / 3600:
                 continue
             mean_at = sum(at for at, _ in warm) / len(warm)
@@ -106,7 +108,7 @@ async def _entries(cluster: Cluster) -> list[str]:
 
 
 async def _rows(watch: Watch) -> list[str]:
-    outbox, inbox = await watch.ask(audit.left_over)
+    outbox, inbox = await watch.ask(inspection.left_over)
     return [f"{count} rows in the {name}" for name, count in (("outbox", outbox), ("inbox", inbox)) if count]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from windlass.store.audit import AttemptRow, Books, JobRow
+from windlass.store.inspection import AttemptRow, Books, JobRow
 
 OVER = frozenset({"succeeded", "failed", "cancelled"})
 #: seconds two copies of a job that is not exclusive may live side by side after a node was lost

@@ -11,7 +11,7 @@ from windlass import __version__
 from windlass.chaos.load import Load
 from windlass.chaos.oracle import PROMISES, Run, Verdict
 from windlass.chaos.site import RECOVER_S, Hit
-from windlass.store.audit import Books
+from windlass.store.inspection import Books
 
 #: What a table shows of a promise that broke.
 _SHOWN = 5

@@ -14,7 +14,7 @@ from windlass.chaos.site import Hit, NoTarget, Site
 from windlass.embedded.postgres import Postgres
 from windlass.embedded.valkey import Valkey
 from windlass.errors import Unavailable
-from windlass.store import audit
+from windlass.store import inspection
 from windlass.stream.keys import FIELD, Keys
 from windlass.stream.produce import connect
 
@@ -181,7 +181,7 @@ async def postgres_cut(site: Site, hit: Hit) -> AsyncGenerator[None, None]:
     site.claim(hit, POSTGRES)
     hit.strike()
     try:
-        await site.watch.ask(audit.cut)
+        await site.watch.ask(inspection.cut)
     except Unavailable as error:
         raise NoTarget from error
     hit.heal()

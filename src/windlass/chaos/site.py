@@ -12,7 +12,7 @@ from windlass.chaos.load import PROBE, Load, began, uptime
 from windlass.chaos.watch import Watch
 from windlass.embedded.child import last_words
 from windlass.errors import Unavailable
-from windlass.store import audit
+from windlass.store import inspection
 
 #: A cluster that is not back by then, with nobody's help, has not recovered.
 RECOVER_S = 90.0
@@ -130,14 +130,14 @@ class Site:
     async def note_victims(self, hit: Hit) -> None:
         """Remember what is alive on the node about to be hit."""
         with suppress(Unavailable):
-            hit.victims = await self.watch.ask(lambda conn: audit.live_on(conn, hit.targets[0]))
+            hit.victims = await self.watch.ask(lambda conn: inspection.live_on(conn, hit.targets[0]))
 
     def _free(self, member: Member) -> bool:
         return member.running and not member.frozen and member.name not in self.busy | self.spared
 
     async def _leads(self) -> tuple[int, int] | None:
         with suppress(Unavailable):
-            return await self.watch.ask(audit.leader)
+            return await self.watch.ask(inspection.leader)
         return None
 
     async def probed(self, work: Awaitable[float | None]) -> float | None:
@@ -203,8 +203,10 @@ async def node_ready(site: Site, hit: Hit) -> float | None:
     since, node = hit.healed_at or hit.injected_at, hit.targets[0]
     moment = since + time.time() - uptime()
 
-    async def ready(conn: audit.Conn) -> bool:
-        return (node, "ready") in [(row.name, row.state) for row in await audit.nodes(conn) if row.heard_at > moment]
+    async def ready(conn: inspection.Conn) -> bool:
+        return (node, "ready") in [
+            (row.name, row.state) for row in await inspection.nodes(conn) if row.heard_at > moment
+        ]
 
     return uptime() - since if await site.watch.until(ready, RECOVER_S) else None
 
@@ -213,7 +215,7 @@ async def elsewhere(site: Site, hit: Hit) -> float | None:
     """Seconds from the loss of a node until what ran there is over or placed again, as the ledger has it; the
     report's figure is taken from the evidence."""
 
-    async def gone(conn: audit.Conn) -> bool:
-        return not set(hit.victims) & set(await audit.live_on(conn, hit.targets[0]))
+    async def gone(conn: inspection.Conn) -> bool:
+        return not set(hit.victims) & set(await inspection.live_on(conn, hit.targets[0]))
 
     return uptime() - hit.injected_at if await site.watch.until(gone, RECOVER_S) else None

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from windlass.errors import Unavailable
-from windlass.store import audit
-from windlass.store.audit import Happening
+from windlass.store import inspection
 from windlass.store.db import Conn, connect
 from windlass.store.events import Cursor
+from windlass.store.inspection import Happening
 
 T = TypeVar("T")
 _POLL_S = 0.05
@@ -34,7 +34,7 @@ class Watch:
         """Follow until cancelled."""
         while True:
             with suppress(Unavailable):
-                self._cursor, news = await self.ask(lambda conn: audit.tail(conn, self._cursor))
+                self._cursor, news = await self.ask(lambda conn: inspection.tail(conn, self._cursor))
                 self.placed += [one for one in news if one.type == "job.placed"]
                 self.ended += [one.at for one in news if one.type in _ENDS]
             await asyncio.sleep(_POLL_S)

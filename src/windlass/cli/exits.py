@@ -12,6 +12,7 @@ class Code(IntEnum):
 
     OK = 0
     NO_LEADER = 1
+    FINDINGS = 1
     USAGE = 2
     NOT_FOUND = 3
     ACCESS = 4
@@ -26,7 +27,7 @@ class Code(IntEnum):
 
 MEANING = {
     Code.OK: "done",
-    Code.NO_LEADER: "no scheduler leads (status)",
+    Code.NO_LEADER: "no scheduler leads (status), or something is wrong (doctor)",
     Code.USAGE: "wrong usage, or a spec the API refuses",
     Code.NOT_FOUND: "no such job or node",
     Code.ACCESS: "no token, or not allowed",
@@ -75,7 +76,7 @@ def of_error(error: Exception) -> tuple[Code, list[str], str] | None:
             faults = [f"{fault.field or 'spec'}: {fault.message}{_given(fault.value)}" for fault in error.errors]
             return Code.USAGE, faults or [str(error)], "correct it and try again"
         case sdk.AccessDenied():
-            return Code.ACCESS, [str(error)], "set WINDLASS_TOKEN to a token that may do this"
+            return Code.ACCESS, [str(error)], "set WINDLASS_TOKEN, or WINDLASS_TOKEN_FILE, to a token that may do this"
         case sdk.NotFound():
             return Code.NOT_FOUND, [str(error)], "see what there is with `windlass ps --all` or `windlass nodes`"
         case sdk.Conflict():

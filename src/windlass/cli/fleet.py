@@ -49,10 +49,13 @@ class Addresses:
 
 def roles(fleet: Fleet, settings: Settings, config: Path | None, folder: DataFolder, at: Addresses) -> list[list[Role]]:
     """The API, the schedulers, the workers, not yet started; they end in the opposite order."""
-    shared = {"redis.url": at.redis_url, "log.format": "json"}
-    ledger = shared | {"database.url": at.database_url, "database.pooler": "none"}
+    shared = {"redis.url": at.redis_url, "redis.ca_file": "", "log.format": "json"}
+    ledger = shared | {"database.url": at.database_url, "database.pooler": "none", "database.ca_file": ""}
     api_url = f"http://{HOST}:{at.port}"
-    api = ledger | {"api.host": HOST, "api.port": str(at.port), "api.url": api_url}
+    api = ledger | {"api.host": HOST, "api.port": str(at.port), "api.url": api_url, "metrics.port": "0"}
+    # its own API, on loopback: who is on this machine needs no token
+    api |= {"api.allow_anonymous": "true", "api.admin_token_file": "", "api.join_token_file": "",
+        "api.tls_cert_file": "", "api.tls_key_file": ""}  # fmt: skip
     ports = iter(range(settings.metrics.port, settings.metrics.port + fleet.schedulers + fleet.workers))
 
     def page() -> dict[str, str]:
@@ -79,6 +82,8 @@ def _worker(fleet: Fleet, settings: Settings, folder: DataFolder, number: int) -
     """The settings of one worker. The first keeps its folder however many there are, and so its node's identity."""
     drivers = [driver for driver in settings.worker.drivers if driver != "process"]
     return {
+        "worker.join": "",
+        "worker.join_file": "",
         "worker.name": settings.worker.name if fleet.workers == 1 else f"node-{number}",
         "worker.data": str(folder.private("worker" if number == 1 else f"worker-{number}")),
         "worker.cpu": str(fleet.cpu),

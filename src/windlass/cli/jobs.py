@@ -113,6 +113,7 @@ def _page(job: Job) -> list[str]:
         "queue": job.queue,
         "labels": ", ".join(f"{key}={value}" for key, value in sorted(job.labels.items())),
         "retry of": job.retry_of,
+        "trace": job.trace_id,
         "created": f"{job.created_at:%Y-%m-%d %H:%M:%S%z} ({since(job.created_at)} ago)",
         "took": since(job.created_at, job.finished_at) if job.finished_at else None,
         "retries": f"{job.status.retries} of {spec.get('max_retries', 3)}",

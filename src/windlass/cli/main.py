@@ -19,7 +19,7 @@ _JOBS, _CLUSTER, _SERVER = "Jobs", "Cluster", "Server"
 
 
 class Lazy(NamedTuple):
-    """A command not yet loaded: where its function is, and what the list of commands says."""
+    """A command not yet loaded: where its function, or its group of them, is, and what the list of commands says."""
 
     target: str
     panel: str
@@ -45,6 +45,10 @@ COMMANDS = {
     "uncordon": Lazy("windlass.cli.drain:uncordon", _CLUSTER, "Place on a node again; ends a drain."),
     "drain": Lazy("windlass.cli.drain:drain", _CLUSTER, "Clear a node, and wait until it is empty."),
     "forget": Lazy("windlass.cli.drain:forget", _CLUSTER, "Declare a lost node gone for good."),
+    "token": Lazy("windlass.cli.token:app", _CLUSTER, "Make, list and revoke tokens."),
+    "audit": Lazy("windlass.cli.audit:audit", _CLUSTER, "Show who changed what."),
+    "doctor": Lazy("windlass.cli.doctor:doctor", _CLUSTER, "Look this host over; say what is wrong and what to do."),
+    "debug": Lazy("windlass.cli.debug:debug", _CLUSTER, "Write a support bundle, without secrets."),
     "version": Lazy("windlass.cli.nodes:version", _CLUSTER, "Show the client's and the server's version."),
     "up": Lazy("windlass.cli.up:up", _SERVER, "Start everything on this machine with one command."),
     "api": Lazy("windlass.cli.roles:api", _SERVER, "Start an API server."),
@@ -66,10 +70,13 @@ _EPILOG = "\n".join(
 def load(name: str) -> Any:
     """The real command behind a name: imports its module."""
     module, _, function = COMMANDS[name].target.partition(":")
+    found = getattr(importlib.import_module(module), function)
+    if isinstance(found, typer.Typer):  # a command with commands of its own
+        return typer.main.get_command(found)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     # What follows `run`'s first word is the job's command line: its options are not ours.
     settings = {"help_option_names": ["-h", "--help"], "allow_interspersed_args": name != "run"}
-    app.command(name, context_settings=settings)(getattr(importlib.import_module(module), function))
+    app.command(name, context_settings=settings)(found)
     return typer.main.get_command(app)
 
 
@@ -137,11 +144,14 @@ def _report(error: Exception) -> int:
         code, what, hint = known
         complain(what, hint)
         return code
-    from windlass.errors import SettingsError, WindlassError
+    from windlass.errors import SettingsError, Unavailable, WindlassError
 
     if isinstance(error, SettingsError):
         complain([str(error)], "correct the setting and start again")
         return exits.Code.USAGE
+    if isinstance(error, Unavailable):
+        complain([str(error)], "see that PostgreSQL runs and the URL leads to it, and try again; nothing was lost")
+        return exits.Code.UNREACHABLE
     if isinstance(error, WindlassError):
         complain([str(error)], "look at the server's log")
         return exits.Code.SYSTEM

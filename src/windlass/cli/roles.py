@@ -12,7 +12,6 @@ from typing import Annotated
 import msgspec
 import typer
 
-from windlass.errors import SettingsError
 from windlass.settings import Database, Settings
 
 Serve = Callable[[Settings, asyncio.Event], Awaitable[None]]
@@ -24,6 +23,8 @@ Name = Annotated[str | None, typer.Option(help="The node's name.", show_default=
 Data = Annotated[Path | None, typer.Option(help="Folder for the worker's own files.", show_default="DATA/worker")]
 Cpu = Annotated[str | None, typer.Option(help="Cores to give away, such as 4 or 500m.", show_default="all")]
 Memory = Annotated[str | None, typer.Option(help="Memory to give away, such as 8Gi.", show_default="all")]
+Join = Annotated[str | None, typer.Option(help="Join token, for the first start.", show_default="none")]
+ApiUrl = Annotated[str | None, typer.Option("--api-url", help="Where the API is.", show_default="WINDLASS_API_URL")]
 
 
 def api(config: Config = None, host: Host = None, port: Port = None) -> None:
@@ -32,10 +33,9 @@ def api(config: Config = None, host: Host = None, port: Port = None) -> None:
 
     settings = load(config, {"api.host": host, "api.port": port})
     require(settings, "database.url", "redis.url")
-    _refuse_strangers(settings)
     from windlass.api.app import serve
 
-    _run("api", settings, serve)
+    _run("api", settings, serve, _warn_of_strangers)
 
 
 def scheduler(config: Config = None) -> None:
@@ -49,14 +49,26 @@ def scheduler(config: Config = None) -> None:
     _run("scheduler", settings, serve)
 
 
-def worker(config: Config = None, name: Name = None, data: Data = None, cpu: Cpu = None, memory: Memory = None) -> None:
-    """Start this node's worker. Needs WINDLASS_REDIS_URL and WINDLASS_API_URL; it never sees the database."""
+def worker(
+    config: Config = None,
+    name: Name = None,
+    data: Data = None,
+    cpu: Cpu = None,
+    memory: Memory = None,
+    join: Join = None,
+    api_url: ApiUrl = None,
+) -> None:
+    """Start this node's worker. It needs to know where the API is, and with --join nothing else: it keeps what it is
+    given. Without, it needs WINDLASS_REDIS_URL too. It never sees the database."""
     from windlass.sources import load, require
 
     flags = {"worker.name": name, "worker.data": data, "worker.cpu": cpu, "worker.memory": memory}
-    settings = load(config, flags)
-    require(settings, "redis.url", "api.url")
+    settings = load(config, flags | {"worker.join": join, "api.url": api_url})
+    require(settings, "api.url")
+    from windlass.worker.join import check
     from windlass.worker.serve import serve
+
+    check(settings)
 
     _run("worker", msgspec.structs.replace(settings, database=Database()), serve)
 
@@ -67,36 +79,51 @@ def migrate(config: Config = None) -> None:
 
     settings = load(config)
     require(settings, "database.url")
+    import psycopg
+
+    from windlass.errors import Unavailable
     from windlass.store.migrate import keep_session_settings
     from windlass.store.migrate import migrate as bring_up_to_date
 
-    applied = asyncio.run(bring_up_to_date(settings.database.url))
-    if settings.database.pooled:
-        asyncio.run(keep_session_settings(settings.database.url))
+    try:
+        applied = asyncio.run(bring_up_to_date(settings.database.url))
+        if settings.database.pooled:
+            asyncio.run(keep_session_settings(settings.database.url))
+    except psycopg.OperationalError as error:
+        raise Unavailable(f"database.url: {' '.join(str(error).split())}") from error
     for name in applied:
         print(f"applied {name}")
     if not applied:
         print("nothing to do: the schema is up to date")
 
 
-def _run(role: str, settings: Settings, serve: Serve) -> None:
-    from windlass import service, telemetry
+def _run(
+    role: str, settings: Settings, serve: Serve, first: Callable[[Settings], None] = lambda settings: None
+) -> None:
+    from windlass import service, telemetry, tracing
 
     telemetry.configure(settings.log, role)
-    if role != "api":  # which has the page on its own port
-        telemetry.serve_metrics(settings.metrics)
-    service.run(lambda stop: serve(settings, stop))
+    first(settings)
+    telemetry.serve_metrics(settings.metrics, role)
+    telemetry.export_spans(settings.tracing, role, settings.cluster)
+    try:
+        service.run(lambda stop: serve(settings, stop))
+    finally:
+        tracing.close()
 
 
-def _refuse_strangers(settings: Settings) -> None:
-    """Beyond this machine there must be credentials, and so far there are none."""
-    host = settings.api.host
+def _warn_of_strangers(settings: Settings) -> None:
+    """Say what a listener beyond this machine means; log lines, for it may be what is wanted."""
+    import structlog
+
+    host, log = settings.api.host, structlog.get_logger("api")
     try:
         near = ipaddress.ip_address(host).is_loopback
     except ValueError:
         near = host == "localhost"
-    if not near and not settings.api.allow_anonymous:
-        raise SettingsError(
-            f"api.host = {host!r} would let anyone who reaches it run jobs: listen on 127.0.0.1, "
-            "or set WINDLASS_API_ALLOW_ANONYMOUS=true where the network itself keeps strangers out"
-        )
+    if near:
+        return
+    if settings.api.allow_anonymous:
+        log.warning("anyone_may_do_anything", host=host, why="api.allow_anonymous is set")
+    elif not settings.api.tls_cert_file:
+        log.warning("tokens_travel_in_clear", host=host, fix="set api.tls_cert_file, or put a proxy with TLS in front")

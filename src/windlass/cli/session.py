@@ -15,12 +15,13 @@ LAST = "last"
 
 
 def connect(url: str | None, *, timeout: float = 30.0, retries: int = 3) -> Client:
-    """A client for --url, else WINDLASS_URL, else this machine; with WINDLASS_TOKEN where it is set."""
+    """A client for --url, else WINDLASS_URL, else this machine; it sends the token, and trusts the CA, that variables
+    name."""
     url = url or os.environ.get("WINDLASS_URL") or DEFAULT_URL
     try:
-        return Client(url, token=os.environ.get("WINDLASS_TOKEN") or None, timeout=timeout, retries=retries)
+        return Client(url, timeout=timeout, retries=retries)
     except ValueError as fault:
-        raise UsageFault(str(fault), "give it with --url or WINDLASS_URL") from None
+        raise UsageFault(str(fault), "see --url, WINDLASS_URL, WINDLASS_TOKEN_FILE and WINDLASS_CA_FILE") from None
 
 
 def go(work: Coroutine[Any, Any, int]) -> int:

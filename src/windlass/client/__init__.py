@@ -19,6 +19,7 @@ from windlass.client.errors import (
 from windlass.client.models import (
     Amount,
     Attempt,
+    AuditRecord,
     Cluster,
     Event,
     Fit,
@@ -28,9 +29,12 @@ from windlass.client.models import (
     LogChunk,
     LogEnd,
     LogGap,
+    NewToken,
     Node,
     Standby,
     Status,
+    Token,
+    Whoami,
 )
 
 __all__ = [
@@ -39,6 +43,7 @@ __all__ = [
     "Amount",
     "ApiError",
     "Attempt",
+    "AuditRecord",
     "Client",
     "ClientError",
     "Cluster",
@@ -54,13 +59,16 @@ __all__ = [
     "LogChunk",
     "LogEnd",
     "LogGap",
+    "NewToken",
     "Node",
     "NotFound",
     "Problem",
     "ServerError",
     "Standby",
     "Status",
+    "Token",
     "Unexpected",
     "Unreachable",
     "WaitTimeout",
+    "Whoami",
 ]

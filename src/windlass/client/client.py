@@ -1,12 +1,15 @@
 """The client: one object for one API."""
 
+import os
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
 from windlass.client.jobs import Jobs
-from windlass.client.models import Cluster, Node, NodeList
-from windlass.client.transport import Transport
+from windlass.client.models import AuditPage, AuditRecord, Cluster, Node, NodeList, Whoami
+from windlass.client.tokens import Tokens
+from windlass.client.transport import Params, Transport
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -53,12 +56,26 @@ def _path(node: str, verb: str = "") -> str:
     return f"/v1/nodes/{quote(node, safe='')}{verb}"
 
 
+def token_at_hand() -> str | None:
+    """The token of WINDLASS_TOKEN, else of the file WINDLASS_TOKEN_FILE. Raises ValueError when that can't be read."""
+    token, path = os.environ.get("WINDLASS_TOKEN"), os.environ.get("WINDLASS_TOKEN_FILE")
+    if token or not path:
+        return token or None
+    try:
+        return Path(path).read_text().strip() or None
+    except (OSError, UnicodeDecodeError) as fault:
+        raise ValueError(f"WINDLASS_TOKEN_FILE {path!r} can't be read: {fault}") from None
+
+
 class Client:
     """Windlass over HTTP, asynchronous. Use it as a context manager, or close it.
 
         async with Client() as client:
             job = await client.jobs.create({"image": "ubuntu", "command": ["echo", "hello"]})
             job = await client.jobs.wait(job.id)
+
+    `token` is by default that of WINDLASS_TOKEN or of the file WINDLASS_TOKEN_FILE; `ca_file`, by default
+    WINDLASS_CA_FILE, holds the CA that signed the API's certificate where no public one did.
 
     Times are seconds: `timeout` for the answer to a call (a wait adds its own), `patience` for how long `wait`, `logs`
     and `events`, once begun, ride out an API that is away. Calls that are safe to repeat are, up to `retries` times.
@@ -69,18 +86,42 @@ class Client:
         url: str = DEFAULT_URL,
         *,
         token: str | None = None,
+        ca_file: str | None = None,
         timeout: float = 30.0,
         retries: int = 3,
         patience: float = 60.0,
     ) -> None:
-        self._transport = Transport(url, token, timeout, retries, patience)
+        trust = ca_file or os.environ.get("WINDLASS_CA_FILE") or None
+        self._transport = Transport(url, token or token_at_hand(), trust, timeout, retries, patience)
         self.url = url
         self.jobs = Jobs(self._transport)
         self.nodes = Nodes(self._transport)
+        self.tokens = Tokens(self._transport)
 
     async def cluster(self) -> Cluster:
         """Who leads and who stands by, how many nodes and jobs there are, and whether Redis serves."""
         return self._transport.decode(await self._transport.call("GET", "/v1/cluster", again=True), Cluster)
+
+    async def whoami(self) -> Whoami:
+        """Whose token this client sends, and what its role is."""
+        return self._transport.decode(await self._transport.call("GET", "/v1/whoami", again=True), Whoami)
+
+    async def audit(
+        self, *, who: str | None = None, action: str | None = None, target: str | None = None, limit: int = 100
+    ) -> list[AuditRecord]:
+        """Up to `limit` changes, newest first; by this token's name, of this operation, of this thing."""
+        wanted = {"who": who, "action": action, "target": target}
+        found: list[AuditRecord] = []
+        cursor: int | None = None
+        while len(found) < limit:
+            params: Params = [(key, value) for key, value in wanted.items() if value is not None]
+            params += [("limit", min(limit - len(found), 1000))] + ([("cursor", cursor)] if cursor is not None else [])
+            answer = await self._transport.call("GET", "/v1/audit", params=params, again=True)
+            page = self._transport.decode(answer, AuditPage)
+            found, cursor = found + page.records, page.next_cursor
+            if cursor is None:
+                break
+        return found
 
     async def version(self) -> dict[str, Any]:
         """What the server says of its version."""

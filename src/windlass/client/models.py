@@ -63,6 +63,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     finished_at: datetime | None = None
     retry_of: str | None = None
+    trace_id: str | None = None
     status: Status = Status()
 
     @property
@@ -211,3 +212,60 @@ class BatchAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The answers for a batch, in order."""
 
     results: list[BatchItem]
+
+
+class Whoami(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose token it is. `anonymous`: nobody needs one there."""
+
+    name: str
+    role: str
+    token_id: str | None = None
+    anonymous: bool = False
+
+
+class Token(msgspec.Struct, frozen=True, kw_only=True):
+    """A token as it may be shown. `uses_left` is a join token's: how many nodes may still join, None any number."""
+
+    id: str
+    name: str
+    role: str
+    node: str | None = None
+    uses_left: int | None = None
+    created_by: str = ""
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    last_used_at: datetime | None = None
+
+
+class NewToken(Token, frozen=True, kw_only=True):
+    """A token that was just made, with itself."""
+
+    token: str = ""
+
+
+class TokenList(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens, newest first."""
+
+    tokens: list[Token]
+
+
+class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One change, and who made it. `action` is the API's operation."""
+
+    id: int
+    at: datetime
+    who: str
+    role: str
+    action: str
+    target: str
+    token_id: str | None = None
+    request_id: str = ""
+    detail: dict[str, Any] | None = None
+
+
+class AuditPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Records, newest first."""
+
+    records: list[AuditRecord]
+    next_cursor: int | None = None

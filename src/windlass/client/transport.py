@@ -20,7 +20,7 @@ import httpx2
 import msgspec
 
 from windlass.client.errors import ApiError, ClientError, Problem, Unexpected, Unreachable, api_error
-from windlass.http import HttpClient
+from windlass.http import HttpClient, trusting
 
 T = TypeVar("T")
 Params = list[tuple[str, str | int | float | bool | None]]
@@ -32,24 +32,30 @@ _TRANSIENT = frozenset({429, 502, 503, 504})
 _MAX_EVENT_BYTES = 16 * 2**20
 
 
-def _connection(url: str) -> dict[str, Any]:
+def _connection(url: str, ca_file: str | None) -> dict[str, Any]:
     """How to connect: plain HTTP loads no certificates (that takes longer than the call), loopback knows no proxy."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{url!r} is not the URL of an API; write it as http://127.0.0.1:8000")
     loopback = parts.hostname in ("localhost", "::1") or parts.hostname.startswith("127.")
-    verify = True if parts.scheme == "https" or not loopback else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    verify: bool | ssl.SSLContext = True
+    if parts.scheme == "http" and loopback:
+        verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    elif ca_file:
+        verify = trusting(ca_file)
     return {"base_url": url.rstrip("/"), "trust_env": not loopback, "verify": verify}
 
 
 class Transport:
     """One connection pool to one API. `timeout` is seconds for a call's answer, `patience` for a lost stream."""
 
-    def __init__(self, url: str, token: str | None, timeout: float, retries: int, patience: float) -> None:
+    def __init__(
+        self, url: str, token: str | None, ca_file: str | None, timeout: float, retries: int, patience: float
+    ) -> None:
         headers = {"Accept": "application/json", "User-Agent": "windlass-python"}
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        self._http = HttpClient(**_connection(url), headers=headers, timeout=timeout)
+        self._http = HttpClient(**_connection(url, ca_file), headers=headers, timeout=timeout)
         self.url, self.patience, self._timeout, self._retries = url, patience, timeout, retries
 
     async def close(self) -> None:

@@ -98,10 +98,13 @@ def _object(table: Mapping[str, Field]) -> dict[str, Any]:
     return {"type": "object", "additionalProperties": False, "properties": properties}
 
 
+_DRIVERS = [Driver.DOCKER.value, Driver.KUBERNETES.value, Driver.PROCESS.value]
+
+
 def _driver(value: object) -> Driver:
     if value == Driver.MOCK:  # for tests of Windlass itself
         return Driver.MOCK
-    return Driver(one_of(Driver.DOCKER, Driver.PROCESS)(value))
+    return Driver(one_of(*_DRIVERS)(value))
 
 
 FIELDS: Mapping[str, Field] = {
@@ -128,8 +131,8 @@ FIELDS: Mapping[str, Field] = {
     ),
     "driver": Field(
         _driver,
-        {"type": "string", "enum": [Driver.DOCKER.value, Driver.PROCESS.value]},
-        "What runs it: docker when an image is named, else process.",
+        {"type": "string", "enum": _DRIVERS},
+        "What runs it: when an image is named, docker, or what the setting api.container_driver says; else process.",
     ),
     "resources": Field(_resources, _object(RESOURCES), "What it needs."),
     "max_retries": Field(
@@ -182,8 +185,8 @@ FIELDS: Mapping[str, Field] = {
 }
 
 
-def parse_spec(raw: object) -> JobSpec | list[FieldError]:
-    """What a user wrote as a JobSpec, or every fault in it."""
+def parse_spec(raw: object, containers: Driver = Driver.DOCKER) -> JobSpec | list[FieldError]:
+    """What a user wrote as a JobSpec, or every fault in it. `containers` runs images where no driver is named."""
     try:
         given = read(FIELDS, raw, "the job's fields")
     except Faults as faults:
@@ -191,7 +194,7 @@ def parse_spec(raw: object) -> JobSpec | list[FieldError]:
     except ValueError as fault:
         return [FieldError("", str(fault), short(raw))]
     if "driver" not in given:
-        given["driver"] = Driver.DOCKER if "image" in given else Driver.PROCESS
+        given["driver"] = containers if "image" in given else Driver.PROCESS
     spec = JobSpec(**given)
     errors = list(_contradictions(spec, given))
     return errors or spec
@@ -214,8 +217,10 @@ def _contradictions(spec: JobSpec, given: Mapping[str, Any]) -> Iterator[FieldEr
             f"passes before it may start ({spec.start_delay:g} s after its submit); raise it or lower start_delay",
             f"{spec.job_deadline:g}",
         )
-    if driver is Driver.DOCKER and spec.image is None:
-        yield FieldError("image", "is missing: the docker driver needs one")
+    if driver in (Driver.DOCKER, Driver.KUBERNETES) and spec.image is None:
+        yield FieldError("image", f"is missing: the {driver} driver needs one")
+    if driver is Driver.KUBERNETES and spec.volumes:
+        yield FieldError("volumes", "are folders of a node, which the kubernetes driver does not give; drop them")
     if driver is Driver.PROCESS:
         if spec.command is None:
             yield FieldError("command", "is missing: with no image there is nothing to run; name an image or a command")

@@ -16,10 +16,11 @@ TASK: Final = "tsk"
 ATTEMPT: Final = "att"
 NODE: Final = "node"
 SCHEDULER: Final = "sched"
+TOKEN: Final = "tok"
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
-_SHAPE = re.compile(r"(job|tsk|att|node|sched)_[0-9a-hjkmnp-tv-z]{26}")
+_SHAPE = re.compile(r"(job|tsk|att|node|sched|tok)_[0-9a-hjkmnp-tv-z]{26}")
 
 
 def make_id(prefix: str, unix_ms: int, random_bits: int) -> str:

@@ -68,6 +68,7 @@ class Cause(StrEnum):
 class Driver(StrEnum):
     DOCKER = "docker"
     PROCESS = "process"
+    KUBERNETES = "kubernetes"
     MOCK = "mock"
 
 
@@ -82,17 +83,22 @@ TERMINAL_ATTEMPT = frozenset(
     }
 )
 
-_ROLL_UP = {
+_ROLL_UP: dict[str, JobState] = {
     TaskState.ACTIVE: JobState.RUNNING,
     TaskState.BACKOFF: JobState.QUEUED,
 }
 
 
-def job_state(task: TaskState) -> JobState:
-    """The state users see for a plain job, from the state of its one task."""
-    return _ROLL_UP.get(task) or JobState(task.value)
+def job_state(task: str) -> str:
+    """The state users see for a plain job, from the state of its one task; one this version does not know stays."""
+    return _ROLL_UP.get(task) or (JobState(task) if task in set(JobState) else task)
 
 
 def task_states(job: JobState) -> list[TaskState]:
     """The task states a job state stands for: the inverse of job_state."""
-    return [task for task in TaskState if job_state(task) is job]
+    return [task for task in TaskState if job_state(task) == job]
+
+
+def node_state(word: str) -> NodeState:
+    """A node's state as it is written; of one this version does not know it makes that nothing is placed there."""
+    return NodeState(word) if word in set(NodeState) else NodeState.SUSPECT

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from windlass.core.events import Command, Record
+from windlass.core.events import Command, LaunchCommand, Record
 from windlass.core.ids import AttemptId, JobId, NodeId, TaskId
 from windlass.core.spec import JobSpec
 from windlass.core.states import AttemptState, Cause, TaskState
+from windlass.core.trace import TraceContext
 
 #: Seconds the scheduler leaves a worker to enforce a limit itself before it steps in.
 ENFORCE_MARGIN_S = 5.0
@@ -35,6 +36,8 @@ class Task:
     not_before: float | None = None
     finished_at: float | None = None
     reason: str | None = None
+    #: the place in a trace its job was submitted from
+    trace: TraceContext | None = None
 
     @property
     def deadline_at(self) -> float | None:
@@ -72,6 +75,11 @@ class Step:
     attempt: Attempt | None
     records: tuple[Record, ...] = ()
     commands: tuple[Command, ...] = ()
+
+    @property
+    def places(self) -> bool:
+        """Whether it gives the task to a node."""
+        return any(isinstance(command, LaunchCommand) for command in self.commands)
 
 
 def wake_at(task: Task, attempt: Attempt | None) -> float | None:

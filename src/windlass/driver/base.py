@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Protocol
 
 from windlass.core.ids import AttemptId, JobId
+from windlass.core.placement.snapshot import Room
 from windlass.core.spec import JobSpec
 from windlass.core.states import Cause
+from windlass.core.trace import TraceContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +27,42 @@ class Ticket:
     fence: int
     spec: JobSpec
     folder: Path
+    #: where spans of the job's own belong
+    trace: TraceContext | None = None
+    #: whether this machine was started anew since the launch
+    rebooted: bool = False
+
+
+def environment(ticket: Ticket) -> dict[str, str]:
+    """What every job finds in its environment beside what its driver adds: its spec's own variables, its place in a
+    trace (OpenTelemetry's names) where the spec does not say another, and who it is."""
+    spec, trace = ticket.spec.env, ticket.trace
+    ours = {
+        "WINDLASS_JOB_ID": ticket.job_id,
+        "WINDLASS_ATTEMPT_ID": ticket.attempt_id,
+        "WINDLASS_ATTEMPT": str(ticket.number),
+        "WINDLASS_FENCE": str(ticket.fence),
+    }
+    if trace is None or "TRACEPARENT" in spec:
+        return spec | ours
+    about = {"job.id": ticket.job_id, "attempt.id": ticket.attempt_id, "attempt.number": ticket.number}
+    named = [spec["OTEL_RESOURCE_ATTRIBUTES"]] if spec.get("OTEL_RESOURCE_ATTRIBUTES") else []
+    told = ",".join([*named, *(f"windlass.{key}={value}" for key, value in about.items())])
+    place = {"TRACEPARENT": trace.traceparent, "OTEL_RESOURCE_ATTRIBUTES": told}
+    if trace.state:
+        place["TRACESTATE"] = trace.state
+    return spec | place | ours
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a container or process ended. `cause` is None for success. A signal n shows as exit_code 128 + n."""
+    """How a container or process ended. `cause` is None for success. A signal n shows as exit_code 128 + n. It ran for
+    `ran_s` seconds, where its engine tells."""
 
     exit_code: int | None
     cause: Cause | None
     message: str = ""
+    ran_s: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +85,13 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a driver says of itself to the node's description, e.g. engine and runtime versions."""
+    """What a driver says of itself to the node's description, e.g. engine and runtime versions; `capacity` where it
+    knows better than the worker's settings how much there is to give away."""
 
     available: bool
     detail: str = ""
     versions: Mapping[str, str] = field(default_factory=lambda: dict[str, str]())
+    capacity: Room | None = None
 
 
 class DriverFault(Exception):
@@ -86,6 +117,8 @@ class Driver(Protocol):
     #: whether what is left of an attempt can tell its outcome even after a power cut: then it is removed only once the
     #: journal can
     keeps_outcome: bool
+    #: whether the watchdog ends what runs once this node is cut off; else the agent does, while it lives
+    watched: bool
 
     async def open(self) -> None:
         """Connect. Raises EngineUnavailable."""
@@ -105,11 +138,12 @@ class Driver(Protocol):
         ...
 
     async def prepare(self, ticket: Ticket) -> None:
-        """Pull and create; nothing runs yet. Raises DriverFault(IMAGE_PULL | START_FAILED), EngineUnavailable."""
+        """Pull and create; nothing runs yet. Raises DriverFault(IMAGE_PULL | START_FAILED), EngineUnavailable. Where
+        an image comes only with the start, `start` raises IMAGE_PULL."""
         ...
 
     async def start(self, ticket: Ticket) -> None:
-        """Let it run. Raises DriverFault(START_FAILED), EngineUnavailable."""
+        """Let it run. Raises DriverFault(START_FAILED | IMAGE_PULL), EngineUnavailable."""
         ...
 
     async def wait(self, ticket: Ticket) -> Outcome:

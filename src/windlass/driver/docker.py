@@ -4,16 +4,18 @@ Calls per attempt, when all goes well: create, start, inspect for the exit code,
 looked up beforehand: create says when it is missing. Endings come from one shared stream (docker_endings).
 
 Infrastructure is told apart from the job: while the engine is away, `wait` and `logs` wait for it; a container that is
-gone, or ended in other than success while the engine was away, raises DriverFault(NODE_LOST), so that the job's own
-retries are not charged. No such claim is made for one that was stopped on request.
+gone, or was taken down with the engine or the machine, is NODE_LOST, so that the job's own retries are not charged
+(taken_down). No such claim is made for one that was stopped on request.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import aiodocker
 
+from windlass import tracing
 from windlass.core.ids import AttemptId
 from windlass.core.states import Cause
 from windlass.driver.base import AnswerLost, Chunk, DriverFault, EngineUnavailable, Facts, Outcome, Survivor, Ticket
@@ -34,6 +36,7 @@ from windlass.driver.docker_profile import (
     container_body,
     ownership,
 )
+from windlass.driver.taken_down import taken_down, unseen
 
 _SLOW_CALL_S = 120.0  # create, start and delete on a busy disk
 _STOP_SLACK_S = 30.0
@@ -53,6 +56,7 @@ class DockerDriver:
 
     name = "docker"
     keeps_outcome = True
+    watched = True
 
     def __init__(
         self,
@@ -77,7 +81,6 @@ class DockerDriver:
         self._guard = guard
         self._created: set[AttemptId] = set()  # by this process, and never started
         self._started: set[AttemptId] = set()  # by this process, and not waited for yet
-        self._stopped: set[AttemptId] = set()  # asked to stop by this process
 
     async def open(self) -> None:
         """Connect, and listen for endings. Raises EngineUnavailable."""
@@ -109,7 +112,8 @@ class DockerDriver:
         if await self._create(ticket):
             return
         assert ticket.spec.image is not None
-        await self._images.pull(ticket.spec.image)
+        with tracing.step("pull", {"container.image.name": ticket.spec.image}):
+            await self._images.pull(ticket.spec.image)
         if not await self._create(ticket):
             raise DriverFault(Cause.IMAGE_PULL, f"image {ticket.spec.image!r} was pulled and is not there")
 
@@ -126,17 +130,18 @@ class DockerDriver:
             self._endings.forget(name)
             raise start_fault(refusal) from refusal
         except EngineUnavailable as away:
-            self._endings.note_away()
+            self._endings.outages.away()
             if not isinstance(away, AnswerLost):
                 raise
         else:
             self._started.add(name)
 
     async def wait(self, ticket: Ticket) -> Outcome:
-        """How it ended. Raises DriverFault(NODE_LOST) for one the engine lost or took down with itself."""
+        """How it ended. Raises DriverFault(NODE_LOST) for one the engine lost."""
         name = ticket.attempt_id
         ended = self._endings.expect(name)
-        look_first = name not in self._started
+        seen = name in self._started
+        look_first = not seen
         self._started.discard(name)
         while True:
             if not look_first:
@@ -145,7 +150,7 @@ class DockerDriver:
             try:
                 found = await self._inspect(name)
             except EngineUnavailable:
-                self._endings.note_away()
+                self._endings.outages.away()
                 await asyncio.sleep(_RETRY_S)
                 look_first = True
                 continue
@@ -155,14 +160,14 @@ class DockerDriver:
                 raise DriverFault(Cause.NODE_LOST, await self._unstarted(found))
             if state.over:
                 ended.set()
-                return await self._outcome(name, state)
+                return await self._outcome(ticket, state, seen=seen)
+            seen = True
             if ended.is_set():  # told before the engine's own books were closed
                 await asyncio.sleep(_RETRY_S)
 
     async def stop(self, ticket: Ticket, grace_s: float) -> None:
         """The image's stop signal (SIGTERM), and SIGKILL after grace_s, rounded up to whole seconds."""
         name = ticket.attempt_id
-        self._stopped.add(name)
         whole = -int(-grace_s // 1)
         try:
             await self._engine.call(
@@ -185,7 +190,7 @@ class DockerDriver:
             last = ended.is_set()
             try:
                 async for chunk in self._read(ticket.attempt_id, cursors, follow=not last):
-                    book.note(cursors)
+                    book.note(cursors.values())
                     yield chunk
             except aiodocker.DockerError as refusal:
                 if refusal.status != 404:
@@ -205,7 +210,7 @@ class DockerDriver:
     async def remove(self, ticket: Ticket) -> None:
         """Delete the container and its anonymous volumes."""
         name = ticket.attempt_id
-        for known in (self._created, self._started, self._stopped):
+        for known in (self._created, self._started):
             known.discard(name)
         self._endings.forget(name)
         try:
@@ -274,20 +279,22 @@ class DockerDriver:
                 raise DriverFault(Cause.NODE_LOST, f"container {name} is gone: removed by someone else") from refusal
             raise EngineUnavailable(f"cannot inspect {name}: {refusal.message}") from refusal
 
-    async def _outcome(self, name: AttemptId, state: State) -> Outcome:
-        outcome = outcome_of(state)
-        if outcome.cause in (None, Cause.OOM) or name in self._stopped:
+    async def _outcome(self, ticket: Ticket, state: State, *, seen: bool) -> Outcome:
+        """`seen`: this process has seen it alive."""
+        name, outcome = ticket.attempt_id, outcome_of(state)
+        if outcome.cause in (None, Cause.OOM):
             return outcome
         if not await self._engine.accepts():
-            self._endings.note_away()
+            self._endings.outages.away()
         started, ended = clock(state.started_at), clock(state.finished_at)
-        if started is None or ended is None or self._endings.taken_down(started, ended):
-            raise DriverFault(
-                Cause.NODE_LOST, f"the Docker Engine went away and took the container with it: {outcome.message}"
-            )
+        if started is None or ended is None or self._endings.outages.cover(started, ended):
+            return taken_down(outcome, "the Docker Engine went away and took the container with it")
         if outcome.exit_code in (126, 127) and (words := await self._init_words(name)):
-            return Outcome(outcome.exit_code, Cause.START_FAILED, words)
-        return outcome
+            return replace(outcome, cause=Cause.START_FAILED, message=words)
+        if seen and self._endings.outages.watched(ended):
+            return outcome
+        same_engine = await self._endings.remembers_start(name, started, ended)
+        return unseen(outcome, rebooted=ticket.rebooted, same_engine=same_engine)
 
     async def _init_words(self, name: AttemptId) -> str:
         """What the container's init said if it could not run the command, else ""."""

@@ -5,19 +5,18 @@ is known when the engine was away, so that what it took down with it is not char
 """
 
 import asyncio
-import time
 from collections.abc import Mapping
 
 import aiodocker
 import msgspec
 
 from windlass.driver.base import EngineUnavailable
-from windlass.driver.docker_engine import Engine, filters
+from windlass.driver.docker_engine import CALL_S, Engine, filters
+from windlass.driver.taken_down import TICK_S, Outages
 
 SWEEP_S = 2.0
 _SWEEP_DEADLINE_S = 10.0
 _RECONNECT_S = 0.3
-_OUTAGE_SLACK_S = 3.0  # between the engine's first kill and the first call it failed to answer, and clock rounding
 _ALIVE = ["created", "running", "paused", "restarting"]
 
 
@@ -45,16 +44,15 @@ class Endings:
         self._labels = [f"{key}={value}" for key, value in labels.items()]
         self._expected: dict[str, asyncio.Event] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._away_since: float | None = None
-        self._outages: list[tuple[float, float]] = []
+        self.outages = Outages()
 
     def open(self) -> None:
         """Start to listen and to look."""
         if not self._tasks:
-            self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._look())]
+            self._tasks = [asyncio.create_task(work()) for work in (self._listen, self._look, self._tick)]
 
     async def close(self) -> None:
-        """Stop both."""
+        """Stop all that."""
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
@@ -77,22 +75,16 @@ class Endings:
             "GET", "/containers/json", list[Listed], params=params, deadline_s=_SWEEP_DEADLINE_S
         )
 
-    def note_away(self) -> None:
-        """The engine failed to answer just now."""
-        if self._away_since is None:
-            self._away_since = time.time()
-
-    def taken_down(self, started: float, ended: float) -> bool:
-        """Whether the engine was away when this container ended, and not before it started (wall clock, seconds)."""
-        spans = [*self._outages, (self._away_since, time.time())] if self._away_since else self._outages
-        return any(
-            started < start and start - _OUTAGE_SLACK_S <= ended <= end + _OUTAGE_SLACK_S for start, end in spans
-        )
-
-    def _note_back(self) -> None:
-        if self._away_since is not None:
-            self._outages = [*self._outages[-9:], (self._away_since, time.time())]
-            self._away_since = None
+    async def remembers_start(self, name: str, started: float, ended: float) -> bool:
+        """Whether the engine that runs now has surely started this container (moments of its clock, in seconds): its
+        last 256 events are kept in its memory alone."""
+        asked = {"since": f"{started - 1:.3f}", "until": f"{ended + 1:.3f}"}
+        wanted = filters(type=["container"], event=["start"], container=[name])
+        try:
+            async with self._engine.stream("GET", "/events", {**asked, "filters": wanted}, CALL_S) as events:
+                return bool((await events.read()).strip())
+        except (aiodocker.DockerError, EngineUnavailable):
+            return False
 
     async def _listen(self) -> None:
         wanted = filters(type=["container"], event=["die", "destroy"], label=self._labels)
@@ -104,13 +96,18 @@ class Endings:
                         self._mark(line)
             except (EngineUnavailable, aiodocker.DockerError, msgspec.DecodeError):
                 pass
-            self.note_away()  # an engine that stays never ends this stream
+            self.outages.away()  # an engine that stays never ends this stream
             await asyncio.sleep(_RECONNECT_S)
 
     def _mark(self, line: bytes) -> None:
         name = msgspec.json.decode(line, type=_Event).actor.attributes.get("name", "")
         if ended := self._expected.get(name):
             ended.set()
+
+    async def _tick(self) -> None:
+        while True:
+            self.outages.tick()
+            await asyncio.sleep(TICK_S)
 
     async def _look(self) -> None:
         while True:
@@ -124,7 +121,7 @@ class Endings:
     async def _sweep(self) -> None:
         expected = dict(self._expected)  # as it was before the list was asked for: a later one may be missing in it
         alive = {name.removeprefix("/") for row in await self.listed(states=_ALIVE) for name in row.names}
-        self._note_back()
+        self.outages.answered()
         for name, ended in expected.items():
             if name not in alive:
                 ended.set()

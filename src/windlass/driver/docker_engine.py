@@ -160,6 +160,8 @@ def _plain(fault: Exception) -> str:
     inner = getattr(fault, "os_error", fault)
     if isinstance(inner, PermissionError):
         return "its socket is not open to this user; as a rule it is to the group docker"
+    if isinstance(inner, TimeoutError):
+        return f"no answer within {CONNECT_S:g} s"
     return getattr(inner, "strerror", None) or str(inner) or type(inner).__name__
 
 
@@ -167,7 +169,7 @@ def _find(url: str | None) -> aiodocker.Docker:
     try:
         return aiodocker.Docker(url=url)
     except (AssertionError, ValueError, OSError, aiodocker.DockerError) as fault:
-        raise EngineUnavailable(f"no Docker Engine found: {fault or 'no socket, no DOCKER_HOST'}") from fault
+        raise EngineUnavailable(f"no Docker Engine found: {str(fault) or 'no socket, no DOCKER_HOST'}") from fault
 
 
 def _session(docker: aiodocker.Docker) -> aiohttp.ClientSession:

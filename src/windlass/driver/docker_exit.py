@@ -10,7 +10,7 @@ import msgspec
 from windlass.core.states import Cause
 from windlass.driver.base import DriverFault, EngineUnavailable, Outcome
 
-_SIGNALS = {128 + member.value: member for member in signal.Signals}
+SIGNALS = {128 + member.value: member for member in signal.Signals}
 _INIT = re.compile(rb"\[FATAL tini \(\d+\)\] exec (.+) failed: ([^\n]+)")
 _OF_THE_SPEC = ("oci runtime", "unable to find user", "unable to find group")  # told with a 500 all the same
 _NODE_IS_FULL = ("no space left on device", "resource temporarily unavailable", "cannot allocate memory")
@@ -40,14 +40,15 @@ class Inspected(msgspec.Struct):
 
 def outcome_of(state: State) -> Outcome:
     """The outcome as the engine tells it. A code over 128 that names a signal counts as that signal, as in shells."""
-    code = state.exit_code
+    code, started, ended = state.exit_code, clock(state.started_at), clock(state.finished_at)
+    ran_s = None if started is None or ended is None else ended - started
     if state.oom_killed and code != 0:
-        return Outcome(code, Cause.OOM, "killed: out of memory (its limit is resources.memory_max, or memory)")
+        return Outcome(code, Cause.OOM, "killed: out of memory (its limit is resources.memory_max, or memory)", ran_s)
     if code == 0:
-        return Outcome(0, None)
-    if code in _SIGNALS:
-        return Outcome(code, Cause.SIGNAL, f"ended by {_SIGNALS[code].name}")
-    return Outcome(code, Cause.EXIT_CODE, state.error or f"exited with code {code}")
+        return Outcome(0, None, "", ran_s)
+    if code in SIGNALS:
+        return Outcome(code, Cause.SIGNAL, f"ended by {SIGNALS[code].name}", ran_s)
+    return Outcome(code, Cause.EXIT_CODE, state.error or f"exited with code {code}", ran_s)
 
 
 def clock(stamp: str) -> float | None:

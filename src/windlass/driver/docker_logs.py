@@ -9,9 +9,10 @@ folder, so a restarted agent goes on from the newest that is not past what it ha
 import re
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -161,13 +162,25 @@ class _Run:
         return Chunk(self.stream, self.offset, b"".join(self.pieces))
 
 
-class MarkBook:
-    """Marks of one attempt in its folder: newest last, the oldest forgotten. Losing it costs a re-read, no output."""
+class Reading(Protocol):
+    """Where one stream is read."""
 
-    def __init__(self, folder: Path) -> None:
+    stream: str
+    at: int
+
+    def mark(self) -> Mark:
+        """The newest place one can go on from."""
+        ...
+
+
+class MarkBook:
+    """Marks of one attempt in its folder: newest last, the oldest forgotten. Losing it costs a re-read, no output. The
+    first is made after so many bytes."""
+
+    def __init__(self, folder: Path, first: int = _MARK_EVERY) -> None:
         self._path = folder / "log-marks.json"
         self._marks = deque(self._load(), _MARKS_KEPT)
-        self._due = _MARK_EVERY
+        self._due = first
 
     def best(self, after: Mapping[str, int]) -> Marks:
         """The newest marks that are not past these offsets."""
@@ -176,13 +189,13 @@ class MarkBook:
                 return marks
         return {}
 
-    def note(self, cursors: Mapping[int, Cursor]) -> None:
+    def note(self, cursors: Collection[Reading]) -> None:
         """Keep where reading stands, if enough has been read since the last time."""
-        read = sum(cursor.at for cursor in cursors.values())
+        read = sum(cursor.at for cursor in cursors)
         if read < self._due:
             return
         self._due = read + _MARK_EVERY
-        self._marks.append({cursor.stream: cursor.mark() for cursor in cursors.values()})
+        self._marks.append({cursor.stream: cursor.mark() for cursor in cursors})
         draft = self._path.with_suffix(".new")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)

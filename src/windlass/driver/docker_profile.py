@@ -11,15 +11,15 @@ from typing import Any
 
 from windlass.core.spec import JobSpec, Volume
 from windlass.core.states import Cause
-from windlass.driver.base import DriverFault, Ticket
+from windlass.driver.base import DriverFault, Ticket, environment
 
 CLUSTER, NODE, JOB = "windlass.cluster", "windlass.node", "windlass.job"
 ATTEMPT, FENCE, NUMBER = "windlass.attempt", "windlass.fence", "windlass.number"
 
-_KEPT_CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID"]
-_NOBODY = "65534:65534"
+KEPT_CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID"]
+NOBODY = "65534:65534"
 _OPEN_FILES = 16_384  # an engine refuses every start that asks for more than it has itself
-_TMP_SIZE = "64m"
+TMP_SIZE = "64m"
 # Few large files: where the engine turns to a new one, a reader that lags may miss some of the middle (20.10 at least).
 # The log store keeps far less than one of them. Compression would cost the job's cores.
 _LOG_OPTIONS = {"max-size": "256m", "max-file": "2", "compress": "false"}
@@ -44,7 +44,7 @@ def container_body(
     spec = ticket.spec
     body: dict[str, Any] = {
         "Image": spec.image,
-        "Env": _environment(ticket),
+        "Env": [f"{name}={value}" for name, value in environment(ticket).items()],
         "Labels": labels,
         "Healthcheck": {"Test": ["NONE"]},  # a job is no service: an image's probe would only cost and confuse
         "HostConfig": _host_config(spec) | {"Mounts": binds},
@@ -59,11 +59,11 @@ def container_body(
     if spec.user is not None:
         body["User"] = spec.user
     if profile is Profile.RESTRICTED:
-        body["User"] = _unprivileged(spec.user, image_user)
+        body["User"] = unprivileged(spec.user, image_user)
         body["HostConfig"] |= {
             "CapAdd": [],
             "ReadonlyRootfs": True,
-            "Tmpfs": {"/tmp": f"rw,noexec,nosuid,nodev,mode=1777,size={_TMP_SIZE}"},
+            "Tmpfs": {"/tmp": f"rw,noexec,nosuid,nodev,mode=1777,size={TMP_SIZE}"},
         }
         if not restricted_network:
             body["HostConfig"]["NetworkMode"] = "none"
@@ -75,7 +75,7 @@ def _host_config(spec: JobSpec) -> dict[str, Any]:
     limit = needs.memory_max or needs.memory
     config: dict[str, Any] = {
         "AutoRemove": False,  # the exit code must outlive the container until it is on the worker's disk
-        "CapAdd": _KEPT_CAPABILITIES,
+        "CapAdd": KEPT_CAPABILITIES,
         "CapDrop": ["ALL"],
         "CgroupnsMode": "private",
         "Init": True,
@@ -99,16 +99,6 @@ def _host_config(spec: JobSpec) -> dict[str, Any]:
     return config
 
 
-def _environment(ticket: Ticket) -> list[str]:
-    ours = {
-        "WINDLASS_JOB_ID": ticket.job_id,
-        "WINDLASS_ATTEMPT_ID": ticket.attempt_id,
-        "WINDLASS_ATTEMPT": str(ticket.number),
-        "WINDLASS_FENCE": str(ticket.fence),
-    }
-    return [f"{name}={value}" for name, value in (ticket.spec.env | ours).items()]
-
-
 def ownership(ticket: Ticket, cluster: str, node_id: str) -> dict[str, str]:
     """The labels by which a container is known as ours, and whose."""
     return {
@@ -121,12 +111,12 @@ def ownership(ticket: Ticket, cluster: str, node_id: str) -> dict[str, str]:
     }
 
 
-def _unprivileged(asked: str | None, image_user: str) -> str:
+def unprivileged(asked: str | None, image_user: str) -> str:
     """A numeric user that is not root. A name proves nothing: the image decides which number it has."""
     if asked is None:
-        return image_user if _is_unprivileged(image_user) else _NOBODY
+        return image_user if is_unprivileged(image_user) else NOBODY
     user = asked if ":" in asked else f"{asked}:{asked}"
-    if not _is_unprivileged(user):
+    if not is_unprivileged(user):
         raise DriverFault(
             Cause.START_FAILED,
             f"user {asked!r} is refused: this node's profile is restricted and needs a numeric user and group"
@@ -135,7 +125,7 @@ def _unprivileged(asked: str | None, image_user: str) -> str:
     return user
 
 
-def _is_unprivileged(user: str) -> bool:
+def is_unprivileged(user: str) -> bool:
     parts = user.split(":")
     return all(part.isascii() and part.isdecimal() and int(part) > 0 for part in parts)
 

@@ -19,7 +19,7 @@ import structlog
 
 import windlass.watchdog
 from windlass.core.ids import AttemptId
-from windlass.driver.base import EngineUnavailable
+from windlass.driver.base import AnswerLost, EngineUnavailable
 from windlass.driver.keeper_line import Line
 from windlass.watchdog.protocol import LOG, SERVES, SOCKET, TAKEN
 
@@ -31,10 +31,11 @@ _RETRY_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a process ended: its code, or the signal it died of."""
+    """How a process ended: its code, or the signal it died of; and how long it ran, in seconds, where that is known."""
 
     code: int
     signalled: bool
+    ran_s: float | None = field(default=None, compare=False)
 
 
 @dataclass(slots=True)
@@ -69,14 +70,25 @@ class Keeper:
         #: when the watchdog began, in seconds since boot
         self.since: float | None = None
         self._line: Line | None = None
+        self._owed: set[AttemptId] = set()  # forgotten while it was away
         self._met = False
         self._guarded: dict[str, Any] | None = None
         self._opening = asyncio.Lock()
+        self._closed = False
         self._reviving: asyncio.Task[None] | None = None
 
     @property
     def connected(self) -> bool:
         return self._line is not None and not self._line.lost
+
+    @property
+    def node(self) -> str:
+        return self._node
+
+    @property
+    def guarded(self) -> tuple[str, list[str]] | None:
+        """The engine's address and the labels of the containers to end with the rest; None where there is no engine."""
+        return (self._guarded["address"], self._guarded["labels"]) if self._guarded is not None else None
 
     async def open(self) -> None:
         """Connect; start it where there is none. Raises EngineUnavailable."""
@@ -86,15 +98,26 @@ class Keeper:
             self._folder.mkdir(parents=True, exist_ok=True)
             try:
                 async with asyncio.timeout(_START_S):
-                    self._line, hello = await self._reach()
+                    line, hello = await self._reach()
             except (TimeoutError, OSError) as error:
                 raise EngineUnavailable(f"the watchdog does not answer: {error or 'no word from it'}") from error
+            if self._closed:  # meanwhile: nobody would ever let go of it
+                line.close()
+                await line.closed.wait()
+                raise EngineUnavailable("the agent has let go of the watchdog")
+            self._line = line
             self._met, self.since = True, hello["since"]
+            owed, self._owed = self._owed, set[AttemptId]()
+            for attempt_id in owed:
+                self._send({"op": "forget", "attempt": attempt_id})
             for one in hello["kept"]:
+                if one["attempt"] in owed:
+                    continue
                 process = self.processes.setdefault(AttemptId(one["attempt"]), Process(one["pid"], one["fence"]))
                 process.orphan = False
                 if one["exit"] is not None:
                     process.end(Exit(*one["exit"]))
+            line.hear()
             self._send({"op": "limit", "seconds": self._limit_s})
             if self._guarded is not None:
                 self._send(self._guarded)
@@ -148,7 +171,8 @@ class Keeper:
         return words[-1] if words else "it said nothing"
 
     async def close(self) -> None:
-        """Let go of the connection; what runs goes on running, and the watchdog with it."""
+        """Let go of the connection for good; what runs goes on running, and the watchdog with it."""
+        self._closed = True
         if self._reviving is not None:
             self._reviving.cancel()
             await asyncio.wait([self._reviving])
@@ -162,26 +186,40 @@ class Keeper:
             self._line.send(message)
 
     async def spawn(self, attempt_id: AttemptId, fence: int, how: dict[str, Any]) -> None:
-        """Start it. Raises SpawnFault, EngineUnavailable."""
+        """Start it. Raises SpawnFault, EngineUnavailable when it was not started, AnswerLost: `recall` must tell."""
         await self.open()
         assert self._line is not None
-        process = self.processes[attempt_id] = Process(0, fence)
+        line, process = self._line, Process(0, fence)
+        self.processes[attempt_id] = process
         try:
-            answer = await self._line.ask({"op": "spawn", "attempt": attempt_id, "fence": fence, "how": how})
-            match answer.get("error"):
-                case None:
-                    process.pid = answer["pid"]
-                case "fenced":
-                    raise EngineUnavailable("this node is cut off: no word from Redis or the API")
-                case _:
-                    raise SpawnFault(str(answer.get("text")), answer.get("path"))
-        except TimeoutError:
-            self.forget(attempt_id)
-            self._line.close()
-            raise EngineUnavailable("the watchdog does not answer") from None
+            answer = await line.ask({"op": "spawn", "attempt": attempt_id, "fence": fence, "how": how})
+        except (TimeoutError, EngineUnavailable) as error:
+            self.processes.pop(attempt_id, None)  # it is met again if it runs
+            line.drop()
+            raise AnswerLost("the watchdog did not answer") from error
         except BaseException:
             self.forget(attempt_id)  # should it start after all, it is ended
             raise
+        if (error := answer.get("error")) is None:
+            process.pid = answer["pid"]
+            return
+        self.forget(attempt_id)
+        if error == "fenced":
+            raise EngineUnavailable("this node is cut off: no word from Redis or the API")
+        raise SpawnFault(str(answer.get("text")), answer.get("path"))
+
+    async def recall(self, attempt_id: AttemptId) -> bool | None:
+        """Whether one was started whose answer was lost. Waits until the watchdog answers again, for it reads what it
+        was asked before it greets. None: it has died, and the one in its place can't know."""
+        asked = self.since
+        while True:
+            with contextlib.suppress(EngineUnavailable):
+                await self.open()
+                break
+            await asyncio.sleep(_RETRY_S)
+        if attempt_id in self.processes:
+            return True
+        return False if self.since == asked else None
 
     def signal(self, attempt_id: AttemptId, number: signal.Signals) -> None:
         """To its process group, if it runs."""
@@ -194,9 +232,12 @@ class Keeper:
             self._send({"op": "signal", "attempt": attempt_id, "number": int(number)})
 
     def forget(self, attempt_id: AttemptId) -> None:
-        """Its exit is no longer needed."""
+        """Its exit is no longer needed; should it run, it is ended, now or as soon as the watchdog is met again."""
         self.processes.pop(attempt_id, None)
-        self._send({"op": "forget", "attempt": attempt_id})
+        if self.connected:
+            self._send({"op": "forget", "attempt": attempt_id})
+        else:
+            self._owed.add(attempt_id)
 
     def guard(self, address: str, labels: Sequence[str]) -> None:
         """The containers with these labels, at the engine of this address, are to be ended with the rest."""
@@ -226,7 +267,7 @@ class Keeper:
     def _ended(self, end: dict[str, Any]) -> None:
         attempt_id = AttemptId(end["end"])
         if attempt_id in self.processes:
-            self.processes[attempt_id].end(Exit(end["code"], end["signalled"]))
+            self.processes[attempt_id].end(Exit(end["code"], end["signalled"], end.get("ran_s")))
 
     def _lost(self, line: Line) -> None:
         if line is not self._line:

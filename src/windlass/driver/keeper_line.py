@@ -8,6 +8,7 @@ from typing import Any, cast
 from windlass.driver.base import EngineUnavailable
 
 CALL_S = 10.0
+ANSWER = "n"  # the number of what is answered
 
 
 class Line(asyncio.Protocol):
@@ -18,6 +19,7 @@ class Line(asyncio.Protocol):
         self.greeted: asyncio.Future[dict[str, Any]] = self._loop.create_future()
         self.lost, self.closed = False, asyncio.Event()
         self._tell_ended, self._tell_lost = ended, lost
+        self._early: list[dict[str, Any]] | None = []  # ends told before anyone knew what the greeting says is kept
         self._transport: asyncio.Transport | None = None
         self._read, self._unsent = b"", list[bytes]()
         self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -31,13 +33,19 @@ class Line(asyncio.Protocol):
         for line in lines:
             message = json.loads(line)
             if "end" in message:
-                self._tell_ended(message)
-            elif "n" in message:
-                waiting = self._asked.pop(message["n"], None)
+                self._tell_ended(message) if self._early is None else self._early.append(message)
+            elif ANSWER in message:
+                waiting = self._asked.pop(message[ANSWER], None)
                 if waiting is not None and not waiting.done():
                     waiting.set_result(message)
             elif not self.greeted.done():
                 self.greeted.set_result(message)
+
+    def hear(self) -> None:
+        """From now on ends are told, those first that came with the greeting."""
+        early, self._early = self._early or [], None
+        for message in early:
+            self._tell_ended(message)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
@@ -76,3 +84,9 @@ class Line(asyncio.Protocol):
         if self._transport is not None:
             self._flush()
             self._transport.close()
+
+    def drop(self) -> None:
+        """Let go at once: what was not sent by now never will be, and nothing more is sent or heard."""
+        self.lost = True
+        if self._transport is not None:
+            self._transport.abort()

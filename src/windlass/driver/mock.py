@@ -17,6 +17,7 @@ driver on the same root, in this process or a later one, sees the same and can a
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -56,6 +57,7 @@ class MockDriver:
 
     name = "mock"
     keeps_outcome = True
+    watched = True
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -98,12 +100,13 @@ class MockDriver:
             if end is None:
                 raise DriverFault(Cause.NODE_LOST, f"attempt {ticket.attempt_id} was prepared and never started")
             if end <= time.time():
-                return _outcome(run.code())
+                return replace(_outcome(run.code()), ran_s=end - (run.started or end))
             await asyncio.sleep(min(_LOOK_S, max(0.0, end - time.time())))
 
     async def stop(self, ticket: Ticket, grace_s: float) -> None:
         run = self._read(ticket.attempt_id)
-        if run is None or run.started is None:
+        end = None if run is None else run.ends_at()
+        if run is None or end is None or end <= time.time():
             return
         asked = time.time() + (grace_s if run.ignore_stop else 0)
         run.killed = asked if run.killed is None else min(run.killed, asked)

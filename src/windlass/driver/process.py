@@ -18,10 +18,21 @@ from typing import Any, NamedTuple
 
 from windlass.core.ids import AttemptId
 from windlass.core.states import Cause
-from windlass.driver.base import Chunk, DriverFault, EngineUnavailable, Facts, Outcome, Survivor, Ticket
+from windlass.driver.base import (
+    AnswerLost,
+    Chunk,
+    DriverFault,
+    EngineUnavailable,
+    Facts,
+    Outcome,
+    Survivor,
+    Ticket,
+    environment,
+)
 from windlass.driver.keeper import Exit, Keeper, Process, SpawnFault
 from windlass.driver.process_output import chunks
 from windlass.driver.slots import STREAMS, Slot, Slots, erase
+from windlass.driver.taken_down import unseen
 
 KEEP_BYTES = 24 * 2**20
 POLL_S = 0.2
@@ -33,6 +44,7 @@ class ProcessDriver:
 
     name = "process"
     keeps_outcome = False
+    watched = True
 
     def __init__(self, root: Path, node_id: str, keeper: Keeper, keep_bytes: int = KEEP_BYTES) -> None:
         """`keep_bytes` of output stay on the disk behind the reader, for a restarted agent to read again."""
@@ -67,13 +79,13 @@ class ProcessDriver:
         return since is not None and since < launched_at and attempt_id not in self._keeper.processes
 
     async def prepare(self, ticket: Ticket) -> None:
-        """Take a slot to run in."""
+        """Take a slot to run in. That there is none is the node's fault, not the job's. Raises EngineUnavailable."""
         if ticket.attempt_id in self._used:
             return
         try:
             self._used[ticket.attempt_id] = self._slots.take(f"{ticket.attempt_id} {ticket.fence}")
         except OSError as error:
-            raise DriverFault(Cause.START_FAILED, f"cannot make its folder: {error.strerror}") from error
+            raise EngineUnavailable(f"the node can't make its folder: {error.strerror}") from error
         self._prepared.add(ticket.attempt_id)
 
     async def start(self, ticket: Ticket) -> None:
@@ -83,21 +95,34 @@ class ProcessDriver:
         self._prepared.discard(ticket.attempt_id)
         try:
             await self._keeper.spawn(ticket.attempt_id, ticket.fence, self._how(ticket))
-        except EngineUnavailable:
-            if (found := _find(ticket.attempt_id, self._node)) is not None:  # its watchdog died over it
-                self._keeper.watch(ticket.attempt_id, found.pid, found.fence)
-                return
-            raise
+        except AnswerLost:
+            await self._learn(ticket.attempt_id)
         except SpawnFault as fault:
             _which.cache_clear()
             raise _refusal(ticket, fault) from fault
+
+    async def _learn(self, attempt_id: AttemptId) -> None:
+        """What became of a start whose answer was lost. Raises EngineUnavailable when it never was, DriverFault when
+        nobody can tell."""
+        try:
+            started = await self._keeper.recall(attempt_id)
+        except asyncio.CancelledError:
+            self._keeper.forget(attempt_id)
+            raise
+        if started is False:
+            raise EngineUnavailable("the watchdog was away before it could start this")
+        if started is None:
+            found = _find(attempt_id, self._node)
+            if found is None:
+                raise DriverFault(Cause.NODE_LOST, "the watchdog died while it was to start this")
+            self._keeper.watch(attempt_id, found.pid, found.fence)
 
     def _how(self, ticket: Ticket) -> dict[str, Any]:
         """What the watchdog is to start. Raises DriverFault."""
         spec = ticket.spec
         argv = [*(spec.command or ()), *(spec.args or ())]
         slot = self._used[ticket.attempt_id]
-        env = self._base | spec.env | _identity(ticket, self._node)
+        env = self._base | environment(ticket) | {"WINDLASS_NODE_ID": self._node}
         try:
             program = argv[0] if "/" in argv[0] else _which(argv[0], env.get("PATH", os.defpath))
         except FileNotFoundError as error:
@@ -116,7 +141,10 @@ class ProcessDriver:
     async def wait(self, ticket: Ticket) -> Outcome:
         """How it ended; one that outlived its watchdog, or was never started, has an unknown end."""
         process = self._process(ticket.attempt_id)
-        return _unknown() if process is None else _outcome(await asyncio.shield(process.done))
+        if process is None:
+            return _unknown()
+        seen, outcome = not process.done.done(), _outcome(await asyncio.shield(process.done))
+        return outcome if seen else unseen(outcome, rebooted=ticket.rebooted, same_engine=True)
 
     def _process(self, attempt_id: AttemptId) -> Process | None:
         """Its process; one that a dead watchdog had kept is looked for."""
@@ -184,16 +212,6 @@ def _which(name: str, path: str) -> str:
     return found
 
 
-def _identity(ticket: Ticket, node_id: str) -> dict[str, str]:
-    return {
-        "WINDLASS_JOB_ID": ticket.job_id,
-        "WINDLASS_ATTEMPT_ID": ticket.attempt_id,
-        "WINDLASS_ATTEMPT": str(ticket.number),
-        "WINDLASS_FENCE": str(ticket.fence),
-        "WINDLASS_NODE_ID": node_id,
-    }
-
-
 def _refusal(ticket: Ticket, fault: SpawnFault) -> DriverFault:
     command = (ticket.spec.command or ticket.spec.args or ("",))[0]
     what = f"{fault.path or command}: {fault.text}"
@@ -204,9 +222,9 @@ def _outcome(how: Exit | None) -> Outcome:
     if how is None:
         return _unknown()
     if not how.signalled:
-        return Outcome(how.code, Cause.EXIT_CODE if how.code else None)
+        return Outcome(how.code, Cause.EXIT_CODE if how.code else None, ran_s=how.ran_s)
     name = signal.Signals(how.code).name if how.code in set(signal.Signals) else str(how.code)
-    return Outcome(128 + how.code, Cause.SIGNAL, f"killed by {name}")
+    return Outcome(128 + how.code, Cause.SIGNAL, f"killed by {name}", how.ran_s)
 
 
 def _unknown() -> Outcome:

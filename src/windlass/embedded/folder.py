@@ -24,6 +24,16 @@ _SOCKET_NAME_MAX = 19
 _LOG_KEPT_BYTES = 10 * 2**20
 
 
+def socket_folder(data: Path) -> Path:
+    """Where the Unix sockets of a data folder are: below it, or in a short one where that path is too long for them."""
+    wanted = data / "run"
+    # PostgreSQL separates folders by commas and quotes them.
+    if len(os.fsencode(wanted)) + _SOCKET_NAME_MAX <= _SOCKET_PATH_MAX and not set(str(wanted)) & {",", '"'}:
+        return wanted
+    digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"windlass-{digest}"
+
+
 class DataFolder:
     """A folder that belongs to this process while the `with` block runs. Raises SettingsError when it can't be had."""
 
@@ -66,12 +76,10 @@ class DataFolder:
 
     def sockets(self) -> Path:
         """A folder for Unix sockets: below the data folder, or a short one where that path is too long for a socket."""
-        wanted = self.path / "run"
-        # PostgreSQL separates folders by commas and quotes them.
-        if len(os.fsencode(wanted)) + _SOCKET_NAME_MAX <= _SOCKET_PATH_MAX and not set(str(wanted)) & {",", '"'}:
+        wanted = socket_folder(self.path)
+        if wanted == self.path / "run":
             return own(wanted, self.account)
-        digest = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
-        short = Path(tempfile.gettempdir()) / f"windlass-{digest}"
+        short = wanted
         short.mkdir(mode=0o700, exist_ok=True)
         facts, ours = short.lstat(), {os.geteuid(), self.account.uid if self.account else os.geteuid()}
         if not stat.S_ISDIR(facts.st_mode) or facts.st_uid not in ours:

@@ -22,9 +22,10 @@ from datetime import datetime
 
 import structlog
 
-from windlass import metrics
 from windlass.core.lease import SAFETY_MARGIN_S, trusted_until
 from windlass.errors import Fenced, Unavailable
+from windlass.metrics import postgres
+from windlass.metrics import scheduler as metrics
 from windlass.scheduler.presence import Presence
 from windlass.store import leases
 from windlass.store.db import Conn, connect
@@ -71,7 +72,7 @@ class Elector:
                 try:
                     await self._say()
                     term = await self._stand()
-                    self._away = False
+                    self._back()
                 except Unavailable as error:
                     self._waits(error)
                     await self._close()
@@ -95,7 +96,12 @@ class Elector:
         """Once per outage, however often it is tried."""
         if not self._away:
             self._away = True
+            postgres.DEGRADED.set(1)
             log.warning("election_waits", error=str(error))
+
+    def _back(self) -> None:
+        self._away = False
+        postgres.DEGRADED.set(0)
 
     async def _connection(self) -> Conn:
         if self._conn is None or self._conn.closed:
@@ -137,7 +143,8 @@ class Elector:
     async def _reign(self, term: int, stop: asyncio.Event) -> None:
         """Lead until the trust runs out, the lease is lost, the duties fail, or stop is set."""
         self.term = term
-        metrics.TERM.set(term)
+        self._shown(term, self._since)
+        metrics.TERMS.inc()
         log.info("leading", term=term)
         duties = asyncio.ensure_future(self._lead(term))
         until = trusted_until(self._since, self._terms.ttl_s)
@@ -152,12 +159,20 @@ class Elector:
                     log.warning("lease_lost", term=term)
                     break
                 until = trusted_until(began, self._terms.ttl_s)
+                self._shown(term, began)
+                metrics.RENEWAL.observe(time.monotonic() - began)
                 await self._said_by(until)
         finally:
             self.term = None
-            metrics.TERM.set(0)
+            self._shown(0, None)
             duties.cancel()
             await self._finish(duties, term)
+
+    def _shown(self, term: int, renewed_at: float | None) -> None:
+        """On the page for Prometheus: the term, and how old the lease is whenever somebody asks."""
+        metrics.TERM.set(term)
+        metrics.LEADER.set(renewed_at is not None)
+        metrics.LEASE_AGE.set_function(lambda: 0.0 if renewed_at is None else time.monotonic() - renewed_at)
 
     async def _renewed(self, term: int, within_s: float) -> bool:
         try:

@@ -1,6 +1,5 @@
 """Expire and wake: time limits and ends of backoff that have fallen due."""
 
-from windlass.core.attempt import step
 from windlass.core.events import Due
 from windlass.core.task import Step
 from windlass.scheduler.desk import Desk
@@ -12,13 +11,14 @@ BATCH = 500
 async def run_once(desk: Desk) -> int:
     """Let what is due happen; returns how many tasks moved, and notes when the next limit falls."""
     picture = desk.picture
-    rows = await tasks.due(desk.conn, BATCH, picture.now())
+    rows, others = await tasks.due(desk.conn, BATCH, picture.now())
     steps: list[Step] = []
     now = picture.now()
     for one in rows:
-        result = step(one.task, one.attempt, Due(), now)
+        result = desk.step(one, Due(), now)
         if isinstance(result, Step):
             steps.append(result)
+    await desk.park(others)
     left = await desk.write(steps, {one.task.id: one.spec_text for one in rows}) if steps else []
     ahead = await tasks.next_due(desk.conn, picture.now())
     if ahead is None:

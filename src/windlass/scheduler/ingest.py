@@ -2,6 +2,7 @@
 
 Reports of one attempt that arrive together are folded into one step. A report of an attempt the picture does not hold
 is looked up in the ledger; one the ledger holds as ended, or not at all, changes nothing and is answered with Forget.
+Of one that cannot be read, or not be moved, nothing is said: its node keeps what it knows until somebody can.
 """
 
 from collections import defaultdict
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 import structlog
 
 from windlass.core import events
-from windlass.core.attempt import fold, late, step
+from windlass.core.attempt import fold, late
 from windlass.core.events import AttemptEvent, DrainDue, Ignored
 from windlass.core.ids import AttemptId, NodeId, TaskId
 from windlass.core.task import Step
@@ -65,7 +66,9 @@ async def moves(desk: Desk, told: Sequence[Fact]) -> Moves:
     known = await _known(desk, told)
     await _note_late(desk, told, known)
     texts: dict[str, str] = {live.task.id: live.spec_text for live in known.values()}
-    return Moves(told, _steps(desk, told, known), texts)
+    steps = _steps(desk, told, known)
+    await desk.park()
+    return Moves(told, steps, texts)
 
 
 async def advance(desk: Desk, told: Sequence[Fact]) -> int:
@@ -84,6 +87,7 @@ async def advance(desk: Desk, told: Sequence[Fact]) -> int:
 def behind(desk: Desk, asked: Moves, left: Sequence[Step]) -> list[Fact]:
     """The facts whose rows something else moved first; what was known of those is dropped, to be read again."""
     stale = {s.attempt.id for s in left if s.attempt is not None and s.task.id in asked.steps}
+    stale -= desk.picture.unread.keys()
     for attempt_id in stale:
         desk.picture.drop(attempt_id)
     return [fact for fact in asked.facts if fact[0] in stale]
@@ -94,7 +98,8 @@ async def _known(desk: Desk, told: Sequence[Fact]) -> dict[AttemptId, Live]:
     known = {attempt_id: live[attempt_id] for attempt_id, _, _ in told if attempt_id in live}
     missing = list({attempt_id for attempt_id, _, _ in told} - known.keys())
     if missing:
-        found = await tasks.by_attempt(desk.conn, missing)
+        found, others = await tasks.by_attempt(desk.conn, missing)
+        desk.picture.leave_alone(others)
         for one in found.values():
             desk.picture.refresh(one)
         known |= found
@@ -120,17 +125,22 @@ def _steps(desk: Desk, told: Sequence[Fact], known: dict[AttemptId, Live]) -> di
     steps: dict[TaskId, Step] = {}
     for attempt_id, event, report in told:
         live = known.get(attempt_id)
+        if live is None and attempt_id in desk.picture.unread:
+            continue
         if live is None or live.attempt is None:
             _ignored(desk, report, "the ledger does not know it")
             continue
         if report is not None and report.node_id != live.attempt.node_id:
-            log.warning("report_from_wrong_node", attempt_id=attempt_id, node_id=report.node_id)
+            desk.presence.health.noted("reports_from_wrong_node")
+            log.debug("report_from_wrong_node", attempt_id=attempt_id, node_id=report.node_id)
             continue
         before = steps.get(live.task.id)
         task, attempt = (before.task if before else live.task), live.attempt
         if before and before.attempt and before.attempt.id == attempt_id:  # not of an earlier attempt of this task
             attempt = before.attempt
-        result = step(task, attempt, event, now)
+        result = desk.step(Live(task, attempt, live.spec_text), event, now)
+        if result is None:
+            continue
         if isinstance(result, Ignored):
             _ignored(desk, report, result.reason)
             continue

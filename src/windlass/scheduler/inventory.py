@@ -21,21 +21,29 @@ from windlass.core.states import AttemptState, Cause
 from windlass.repairs import repaired
 from windlass.scheduler.desk import Desk
 from windlass.scheduler.ingest import Fact, advance
+from windlass.scheduler.picture import Picture
 from windlass.store import tasks
 from windlass.stream import orders, wire
 
 #: Seconds from the first beat that shows something odd to the one it is repaired at.
 ODD_S = 1.0
+#: Seconds a beat may come late. Where only older ones come for longer, the node's clock was set back: it is a virtual
+#: machine on an earlier snapshot, or the one that seemed later was no beat of its.
+LATE_S = 30.0
+
+#: What an attempt is in once its node has spoken of it.
+_BEGUN = (AttemptState.PREPARING, AttemptState.RUNNING)
 
 Since = dict[AttemptId, float]
 
 
 @dataclass(slots=True)
 class Seen:
-    """A node's last beat: what looked odd in it, and since when."""
+    """A node's last beat, read at a moment of the picture's: what looked odd in it, and since when."""
 
     boot: str = ""
     at: float = 0.0
+    read_at: float = float("-inf")
     strangers: Since = field(default_factory=lambda: Since())
     ended: Since = field(default_factory=lambda: Since())
     missing: Since = field(default_factory=lambda: Since())
@@ -47,20 +55,22 @@ class Inventory:
 
     seen: dict[NodeId, Seen] = field(default_factory=lambda: dict[NodeId, Seen]())
 
-    def outdated(self, beat: wire.Beat) -> bool:
+    def outdated(self, beat: wire.Beat, now: float) -> bool:
         """Whether a later beat of this node was heard: by the stream one may come late, by the exchange sooner."""
         last = self.seen.get(beat.node_id)
-        return last is not None and bool(beat.boot) and beat.boot == last.boot and beat.at <= last.at
+        if last is None or now - last.read_at >= LATE_S:
+            return False
+        return bool(beat.boot) and beat.boot == last.boot and beat.at <= last.at
 
     async def compare(self, desk: Desk, beat: wire.Beat) -> None:
         """Hold a node's beat, the newest there is, against the ledger, and repair."""
         picture = desk.picture
         held, ours = set(beat.attempts), picture.by_node[beat.node_id]
         last, now = self.seen.get(beat.node_id, Seen()), picture.now()
-        strangers, old_strangers = _still(last.strangers, held - ours, now)
+        strangers, old_strangers = _still(last.strangers, held - ours - picture.unread.keys(), now)
         ended, old_ended = _still(last.ended, ours & set(beat.ended), now)
-        missing, old_missing = _still(last.missing, ours - held, now)
-        self.seen[beat.node_id] = Seen(beat.boot, beat.at, strangers, ended, missing)
+        missing, old_missing = _still(last.missing, _had(picture, ours - held), now)
+        self.seen[beat.node_id] = Seen(beat.boot, beat.at, now, strangers, ended, missing)
         await self._missing(desk, beat.node_id, ours - held, old_missing)
         self._unreported(desk, beat.node_id, ours & held, old_ended)
         if old_strangers:
@@ -76,7 +86,7 @@ class Inventory:
             attempt = live.attempt
             if attempt is None or now - max(attempt.placed_at, attempt.stop_sent_at or 0) < orders.GRACE_S:
                 continue
-            if attempt.state in (AttemptState.PREPARING, AttemptState.RUNNING):
+            if attempt.state in _BEGUN:
                 if attempt_id not in again:
                     continue
                 gone = events.Exited(now, Cause.NODE_LOST, None, "its node no longer knows it")
@@ -96,9 +106,10 @@ class Inventory:
 
     async def _disown(self, desk: Desk, node_id: NodeId, strangers: set[AttemptId]) -> None:
         """Attempts a node has held for a while and the picture does not: over, superseded or unknown."""
-        found = await tasks.by_attempt(desk.conn, list(strangers))
+        found, others = await tasks.by_attempt(desk.conn, list(strangers))
+        desk.picture.leave_alone(others)
         over: list[AttemptId] = []
-        for attempt_id in strangers:
+        for attempt_id in strangers - desk.picture.unread.keys():
             one = found.get(attempt_id)
             if one is None or one.attempt is None or one.attempt.state.terminal or one.attempt.node_id != node_id:
                 over.append(attempt_id)
@@ -107,6 +118,12 @@ class Inventory:
         if over:
             desk.forget(node_id, over)
         repaired(metrics.UNKNOWN_ATTEMPT, len(over), node_id=node_id)
+
+
+def _had(picture: Picture, attempts: set[AttemptId]) -> set[AttemptId]:
+    """Those a node has spoken of. Before that it may well not know one, for as long as the launch is under way."""
+    known = {attempt_id: picture.live[attempt_id].attempt for attempt_id in attempts}
+    return {attempt_id for attempt_id, attempt in known.items() if attempt is not None and attempt.state in _BEGUN}
 
 
 def _still(last: Since, odd: set[AttemptId], now: float) -> tuple[Since, set[AttemptId]]:

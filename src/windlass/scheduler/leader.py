@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 
 import structlog
+from structlog.contextvars import bind_contextvars
 
 from windlass.core.placement.scores import Policy
 from windlass.scheduler import dispatch, drain, expire, ingest, prune, ship
@@ -23,6 +24,7 @@ from windlass.scheduler.desk import Desk, Rules
 from windlass.scheduler.elect import Elector, Terms
 from windlass.scheduler.post import Mail, Post
 from windlass.scheduler.presence import Presence
+from windlass.scheduler.survey import Survey
 from windlass.scheduler.watch import Watch
 from windlass.settings import Settings
 from windlass.store import nodes, shapes, tasks
@@ -48,7 +50,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
 
     async def lead(term: int) -> None:
         streams = settings.redis.url, Keys(settings.cluster)
-        await reign(ledger.url, *streams, term, rules, presence, pooled=ledger.pooled)
+        survey = settings.metrics.port > 0
+        await reign(ledger.url, *streams, term, rules, presence, pooled=ledger.pooled, survey=survey)
 
     # Behind a pooler in transaction mode a session-level lock would be some other session's: no bell.
     terms = Terms(plan.lease_ttl_s, plan.lease_renew_s, bell=not ledger.pooled, pooled=ledger.pooled)
@@ -65,32 +68,41 @@ async def reign(
     presence: Presence | None = None,
     *,
     pooled: bool = False,
+    survey: bool = False,
 ) -> None:
-    """The leader's duties for one term, until cancelled. Raises Fenced, Unavailable."""
+    """The leader's duties for one term, until cancelled; with a `survey` beside them. Raises Fenced, Unavailable."""
+    bind_contextvars(term=term)
     presence = presence or Presence()
     health = presence.health
     conn = await connect(database_url, "leader", pooled=pooled)
     writing, reading = connect_stream(redis_url), connect_stream(redis_url)
     producer = Producer(writing, keys, health)
     reader = GroupReader(reading, keys.leader, LEADER_GROUP, wire.reports(), health)
+    desk = Desk(conn, producer, reader, term, rules, presence)
+    looking = Survey(desk.picture, keys, database_url, redis_url, pooled=pooled) if survey else None
+    beside = asyncio.create_task(looking.run()) if looking else None
     try:
-        desk = Desk(conn, producer, reader, term, rules, presence)
         with unavailable():
             await _load(desk)
             await _cycle(desk)
     finally:
+        if beside is not None:
+            beside.cancel()
+            await asyncio.wait([beside], timeout=1.0)
         producer.close()
         reader.close()
         await asyncio.gather(conn.close(), writing.aclose(), reading.aclose(), return_exceptions=True)
 
 
 async def _load(desk: Desk) -> None:
-    known = await shapes.every(desk.conn)
     rows = await nodes.every(desk.conn)
-    live = await tasks.all_live(desk.conn)
+    live, others = await tasks.all_live(desk.conn)
+    known = await shapes.every(desk.conn)
     desk.picture.set_clock(await tasks.clock(desk.conn))
-    desk.picture.load([row.node for row in rows], live, known)
-    log.info("picture_loaded", term=desk.term, nodes=len(rows), live=len(live), shapes=len(known))
+    desk.picture.load([row.node for row in rows], live, known, others)
+    if others:
+        log.warning("attempts_left_alone", attempts={one.attempt_id: one.why for one in others})
+    log.info("picture_loaded", nodes=len(rows), live=len(live), shapes=len(known))
 
 
 async def _cycle(desk: Desk) -> None:

@@ -13,7 +13,7 @@ import structlog
 from windlass.core.ids import AttemptId, NodeId
 from windlass.core.placement.snapshot import NOTHING, Node, Room, Shape, shape_of
 from windlass.core.task import Step, wake_at
-from windlass.store.tasks import Live
+from windlass.store.tasks import Live, Unread
 
 log = structlog.get_logger("scheduler")
 
@@ -32,6 +32,8 @@ class Picture:
     live: dict[AttemptId, Live] = field(default_factory=lambda: dict[AttemptId, Live]())
     by_node: dict[NodeId, set[AttemptId]] = field(default_factory=lambda: defaultdict[NodeId, set[AttemptId]](set))
     used: dict[NodeId, Room] = field(default_factory=lambda: dict[NodeId, Room]())
+    #: live attempts that this version cannot read, or not move, with what they reserve and where: they are left alone
+    unread: dict[AttemptId, tuple[NodeId, Room]] = field(default_factory=lambda: dict[AttemptId, tuple[NodeId, Room]]())
     #: database seconds at which the next time limit falls, as far as known
     next_due: float = 0.0
     _offset: float | None = None
@@ -52,16 +54,19 @@ class Picture:
         """Database seconds, carried on by this machine's monotonic clock."""
         return time.monotonic() + (self._offset or 0.0)
 
-    def load(self, nodes: Iterable[Node], live: Iterable[Live], shapes: dict[int, Shape]) -> None:
+    def load(
+        self, nodes: Iterable[Node], live: Iterable[Live], shapes: dict[int, Shape], unread: Iterable[Unread] = ()
+    ) -> None:
         """Begin anew from the ledger."""
         moment = time.monotonic()
         self.nodes = {node.id: node for node in nodes}
         self.heard = dict.fromkeys(self.nodes, moment)
         self.shapes = dict(shapes)
-        self.live, self.used = {}, {}
+        self.live, self.used, self.unread = {}, {}, {}
         self.by_node.clear()
         for one in live:
             self._enter(one)
+        self.leave_alone(unread)
         self.next_due = 0.0
 
     def settle(self, step: Step, spec_text: str) -> None:
@@ -87,6 +92,16 @@ class Picture:
             if not one.attempt.state.terminal:
                 self._enter(one)
 
+    def leave_alone(self, unread: Iterable[Unread]) -> None:
+        """Live attempts of tasks that cannot be read or moved: the room they reserve is known, and no more."""
+        for one in unread:
+            if one.attempt_id is not None and one.node_id is not None:
+                self._leave(one.attempt_id)
+                shape = self.shapes.get(one.shape)
+                need = NOTHING if shape is None else shape.need
+                self.unread[one.attempt_id] = one.node_id, need
+                self.used[one.node_id] = self.used.get(one.node_id, NOTHING) + need
+
     def _need(self, one: Live) -> Room:
         """What it reserves. Its shape is not known here when another leader placed it meanwhile."""
         return (self.shapes.get(one.task.shape) or shape_of(one.task.spec)).need
@@ -104,6 +119,9 @@ class Picture:
             node_id = one.attempt.node_id
             self.by_node[node_id].discard(attempt_id)
             self.used[node_id] = self.used[node_id] - self._need(one)
+        if attempt_id in self.unread:
+            node_id, need = self.unread.pop(attempt_id)
+            self.used[node_id] = self.used[node_id] - need
 
     def fleet(self, freed: Mapping[NodeId, Room]) -> list[Node]:
         """The nodes with what is reserved on them, less what is being given back."""

@@ -36,7 +36,8 @@ async def run_once(desk: Desk, age_s: float) -> int:
 
 async def _orders(desk: Desk, wanted: list[AttemptId]) -> dict[AttemptId, tuple[NodeId, wire.CommandOut]]:
     """What still must be said of these attempts, and to whom."""
-    found = await tasks.by_attempt(desk.conn, wanted)
+    found, others = await tasks.by_attempt(desk.conn, wanted)
+    desk.picture.leave_alone(others)
     now = desk.picture.now()
     orders: dict[AttemptId, tuple[NodeId, wire.CommandOut]] = {}
     for attempt_id, live in found.items():

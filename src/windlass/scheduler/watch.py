@@ -30,6 +30,8 @@ class Watch:
     hearing_since: float = field(default_factory=time.monotonic)
     beaten: set[NodeId] = field(default_factory=lambda: set[NodeId]())
     inventory: Inventory = field(default_factory=Inventory)
+    #: the mark of each node's hello that counts here
+    _marks: dict[NodeId, str] = field(default_factory=lambda: dict[NodeId, str]())
 
     def deaf(self) -> None:
         """The stream could not be read just now, or not to its end: who is silent may have spoken."""
@@ -68,6 +70,7 @@ class Watch:
             desk.conn, node, version=hello.version, labels=hello.labels, facts=hello.facts, term=desk.term
         )
         picture.nodes[node.id], picture.heard[node.id] = node, time.monotonic()
+        self._marks[node.id] = hello.mark
         if hello.draining:
             log.info("node_leaving", node_id=node.id, node=node.name)
             desk.commands[node.id].append(wire.Heard(draining=True))
@@ -85,7 +88,7 @@ class Watch:
     async def _beat(self, desk: Desk, beat: wire.Beat, *, compare: bool) -> None:
         picture = desk.picture
         node = picture.nodes.get(beat.node_id)
-        if node is None or node.state is NodeState.LOST:
+        if node is None or node.state is NodeState.LOST or self._misses(beat):
             desk.commands[beat.node_id].append(wire.Introduce())
             if node is None:
                 return
@@ -93,8 +96,13 @@ class Watch:
         self.beaten.add(beat.node_id)
         if node.state is NodeState.SUSPECT:
             await self._become(desk, node, NodeState.READY)
-        if compare and not self.inventory.outdated(beat):
+        if compare and not self.inventory.outdated(beat, picture.now()):
             await self.inventory.compare(desk, beat)
+
+    def _misses(self, beat: wire.Beat) -> bool:
+        """Whether the node said of itself what was not read here: its hello was lost, an older one came late, or a
+        former leader had it. A worker of version 0.2 or older marks none."""
+        return bool(beat.hello) and self._marks.get(beat.node_id) != beat.hello
 
     async def tick(self, desk: Desk) -> None:
         """Once a second: write down who was heard, and judge who was not."""

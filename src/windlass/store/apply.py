@@ -7,7 +7,7 @@ it; the caller sees which moved. The API uses the same door without a term.
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import msgspec
@@ -16,6 +16,7 @@ from windlass.core.events import LaunchCommand, StopCommand
 from windlass.core.ids import TaskId
 from windlass.core.task import Attempt, Step, Task, wake_at
 from windlass.store import fence
+from windlass.store.audit import By
 from windlass.store.db import Conn
 
 _MOVE = """ tasks t SET
@@ -68,6 +69,13 @@ told AS (
     FROM json_to_recordset((SELECT d -> 'events' FROM doc)) AS s (task_id text, job_id text, type text, data json)
     JOIN moved ON moved.id = s.task_id
 ),
+noted AS (
+    INSERT INTO audit (token_id, who, role, request_id, action, target)
+    SELECT s.token_id, s.who, s.role, s.request_id, s.action, s.target
+    FROM json_to_recordset((SELECT d -> 'audit' FROM doc)) AS s (task_id text, token_id text, who text, role text,
+        request_id text, action text, target text)
+    JOIN moved ON moved.id = s.task_id
+),
 ordered AS (
     INSERT INTO outbox (node_id, body)
     SELECT s.node_id, s.body
@@ -94,9 +102,13 @@ class Applied:
     now: float
 
 
-async def apply(conn: Conn, steps: Sequence[Step], *, term: int | None, sent: Sequence[int] = ()) -> Applied:
-    """Write the steps, at most one per task. `sent` are outbox rows that were shipped. Raises Fenced, Unavailable."""
-    doc = msgspec.json.encode(_document(steps, sent)).decode()
+async def apply(
+    conn: Conn, steps: Sequence[Step], *, term: int | None, sent: Sequence[int] = (), by: By | None = None
+) -> Applied:
+    """Write the steps, at most one per task, with a record of who asked for them, if anybody did. `sent` are outbox
+    rows that were shipped. Raises Fenced, Unavailable."""
+    asked = [] if by is None else [{"task_id": s.task.id, "target": s.task.job_id, **asdict(by)} for s in steps]
+    doc = msgspec.json.encode(_document(steps, sent) | {"audit": asked}).decode()
     _, moved, outbox, now = await fence.write(conn, APPLY, {"doc": doc}, term)
     return Applied(frozenset(moved or ()), tuple(outbox or ()), now)
 
@@ -118,7 +130,7 @@ def _task_row(step: Step) -> dict[str, Any]:
     return {
         "id": task.id,
         "base": step.base,
-        "leans": any(isinstance(command, LaunchCommand) for command in step.commands),
+        "leans": step.places,
         "state": task.state,
         "attempts": task.attempts,
         "retries": task.retries,

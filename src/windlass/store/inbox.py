@@ -14,12 +14,14 @@ PUT = """
 WITH old AS (DELETE FROM inbox WHERE created_at < now() - interval '1 minute')
 INSERT INTO inbox (body) VALUES (%(body)s)
 """
-#: The oldest rows, and the count of how often each was taken. One under suspicion comes alone among fresh ones.
+#: The oldest rows, few enough to be dealt with in a moment, and the count of how often each was taken. One under
+#: suspicion comes alone among fresh ones.
 TAKE = f"""
 WITH {fence.FENCE}, taken AS (
     UPDATE inbox SET taken = taken + 1
     WHERE EXISTS (SELECT FROM fence) AND id IN (
-        (SELECT id FROM inbox WHERE taken < %(suspect)s ORDER BY id LIMIT %(limit)s)
+        (SELECT id FROM (SELECT id, sum(octet_length(body)) OVER (ORDER BY id) - octet_length(body) AS before
+            FROM inbox WHERE taken < %(suspect)s ORDER BY id LIMIT %(limit)s) AS fresh WHERE before < %(bytes)s)
         UNION ALL (SELECT id FROM inbox WHERE taken >= %(suspect)s ORDER BY id LIMIT 1))
     RETURNING id, body, taken
 )
@@ -48,9 +50,11 @@ async def put(conn: Conn, body: bytes) -> None:
         await conn.execute(PUT, {"body": body})
 
 
-async def take(conn: Conn, *, term: int, suspect: int, limit: int = 200) -> list[Letter]:
-    """The oldest letters; of those taken up `suspect` times and never cleared only one. Raises Fenced, Unavailable."""
-    _, ids, bodies, taken = await fence.write(conn, TAKE, {"suspect": suspect, "limit": limit}, term)
+async def take(conn: Conn, *, term: int, suspect: int, limit: int = 200, size: int = 8 * 2**20) -> list[Letter]:
+    """The oldest letters, until they are `limit` or have `size` bytes; of those taken up `suspect` times and never
+    cleared only one. Raises Fenced, Unavailable."""
+    values = {"suspect": suspect, "limit": limit, "bytes": size}
+    _, ids, bodies, taken = await fence.write(conn, TAKE, values, term)
     return [Letter(i, bytes(body), n) for i, body, n in zip(ids or (), bodies or (), taken or (), strict=True)]
 
 

@@ -1,7 +1,7 @@
 """Jobs: submit, read, list, delete."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, LiteralString
 
@@ -12,19 +12,23 @@ from windlass.core.placement.snapshot import shape_of
 from windlass.core.quantity import moment_seconds
 from windlass.core.spec import JobSpec
 from windlass.core.states import JobState, TaskState
+from windlass.core.trace import TraceContext, parse
 from windlass.store import fence
+from windlass.store.audit import By
 from windlass.store.db import Conn
 from windlass.store.shapes import Shapes
 
-#: Accepts jobs, each with its task and first event, in order of `ord`. A job whose key is taken is left out.
+#: Accepts jobs, each with its task and first event, in order of `ord`. A job whose key is taken is left out. Of each
+#: request that any came with there is one record.
 SUBMIT = """
 WITH j AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(jobs)s::json) AS x (ord integer, id text, task text, name text, queue text,
         labels jsonb, spec json, priority integer, shape integer, key text, fingerprint text, retry_of text,
-        queue_in float8, deadline_in float8, start_at float8, start_in float8)
+        traceparent text, tracestate text, queue_in float8, deadline_in float8, start_at float8, start_in float8,
+        request integer)
 ), accepted AS (
-    INSERT INTO jobs (id, name, queue, labels, spec, idempotency_key, fingerprint, retry_of)
-    SELECT id, name, queue, labels, spec, key, fingerprint, retry_of FROM j
+    INSERT INTO jobs (id, name, queue, labels, spec, idempotency_key, fingerprint, retry_of, traceparent, tracestate)
+    SELECT id, name, queue, labels, spec, key, fingerprint, retry_of, traceparent, tracestate FROM j
     ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
     RETURNING id
 ), lined AS (
@@ -38,6 +42,14 @@ WITH j AS MATERIALIZED (
     JOIN accepted USING (id) ORDER BY ord
 ), told AS (
     INSERT INTO events (job_id, type) SELECT id, 'job.submitted' FROM j JOIN accepted USING (id) ORDER BY ord
+), noted AS (
+    INSERT INTO audit (token_id, who, role, request_id, action, target, detail)
+    SELECT b.token_id, b.who, b.role, b.request_id, b.action, a.ids[1],
+        CASE WHEN cardinality(a.ids) > 1 THEN json_build_object('jobs', a.ids) END
+    FROM (SELECT request, array_agg(id ORDER BY ord) AS ids FROM j JOIN accepted USING (id)
+        WHERE request IS NOT NULL GROUP BY request) a
+    JOIN json_to_recordset(%(by)s::json) AS b (request integer, token_id text, who text, role text, request_id text,
+        action text) USING (request)
 )
 SELECT now(), array_agg(id) FROM accepted
 """
@@ -47,7 +59,8 @@ BY_KEY = "SELECT idempotency_key, id, fingerprint FROM jobs WHERE idempotency_ke
 
 _VIEW = """
 SELECT j.id, j.name, j.queue, j.labels::text, j.spec::text, j.retry_of, j.created_at, t.id, t.state, t.priority, t.seq,
-    t.shape, t.retries, t.infra_losses, t.cancel_requested, t.reason, t.not_before, t.finished_at, t.version
+    t.shape, t.retries, t.infra_losses, t.cancel_requested, t.reason, t.not_before, t.finished_at, t.version,
+    j.traceparent
 FROM jobs j JOIN tasks t ON t.job_id = j.id
 """
 GET = _VIEW + "WHERE j.id = %(id)s"
@@ -101,6 +114,8 @@ class NewJob:
     key: str | None = None
     fingerprint: str | None = None
     retry_of: JobId | None = None
+    #: the place in a trace it was submitted from
+    trace: TraceContext | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +155,8 @@ class JobView:
     retry_of: JobId | None
     created_at: datetime
     task_id: TaskId
-    state: TaskState
+    #: as it is written, where this version does not know it
+    state: TaskState | str
     priority: int
     seq: int
     shape: int
@@ -151,14 +167,32 @@ class JobView:
     not_before: datetime | None
     finished_at: datetime | None
     version: int
+    traceparent: str | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self.finished_at is not None
+
+    @property
+    def trace(self) -> TraceContext | None:
+        """The place in a trace it was submitted from."""
+        return None if self.traceparent is None else parse(self.traceparent)
 
 
-async def submit(conn: Conn, jobs: Sequence[NewJob], shapes: Shapes) -> tuple[frozenset[JobId], datetime]:
-    """Accept jobs in one transaction. Returns those accepted, and when; the others' keys are taken."""
+async def submit(
+    conn: Conn, jobs: Sequence[NewJob], shapes: Shapes, by: Sequence[By] = ()
+) -> tuple[frozenset[JobId], datetime]:
+    """Accept jobs in one transaction, with a record of who submitted them: `by` says it of each job; jobs of one
+    request have the same. Returns those accepted, and when; the others' keys are taken."""
     asked = [shape_of(job.spec) for job in jobs]
     numbers = await shapes.intern(conn, set(asked))
-    rows = [_row(i, job, numbers[shape]) for i, (job, shape) in enumerate(zip(jobs, asked, strict=True))]
-    row = await (await conn.execute(SUBMIT, {"jobs": msgspec.json.encode(rows).decode()})).fetchone()
+    requests = {id(one): (n, one) for n, one in enumerate(by)}
+    of = [requests[id(one)][0] for one in by] or [None] * len(jobs)
+    rows = [_row(i, job, numbers[asked[i]]) | {"request": of[i]} for i, job in enumerate(jobs)]
+    told = [{"request": n, **asdict(one)} for n, one in requests.values()]
+    values = {"jobs": msgspec.json.encode(rows).decode(), "by": msgspec.json.encode(told).decode()}
+    row = await (await conn.execute(SUBMIT, values)).fetchone()
     assert row is not None
     return frozenset(JobId(job_id) for job_id in row[1] or ()), row[0]
 
@@ -178,6 +212,8 @@ def _row(order: int, job: NewJob, shape: int) -> dict[str, Any]:
         "key": job.key,
         "fingerprint": job.fingerprint,
         "retry_of": job.retry_of,
+        "traceparent": job.trace and job.trace.traceparent,
+        "tracestate": (job.trace and job.trace.state) or None,
         "queue_in": spec.queue_timeout,
         "deadline_in": spec.job_deadline,
         "start_at": None if spec.not_before is None else moment_seconds(spec.not_before),
@@ -241,7 +277,8 @@ async def ahead(conn: Conn, job: JobView) -> int:
 
 def _view(row: Sequence[Any]) -> JobView:
     fields = list(row)
-    fields[3], fields[8] = msgspec.json.decode(fields[3]), TaskState(fields[8])
+    fields[3], state = msgspec.json.decode(fields[3]), fields[8]
+    fields[8] = TaskState(state) if state in set(TaskState) else state
     return JobView(*fields)
 
 

@@ -1,13 +1,14 @@
 """Migrations: numbered plain .sql files, forward only, each in one transaction, all under one advisory lock."""
 
 import hashlib
+from dataclasses import dataclass
 from importlib import resources
 
 import psycopg
 from psycopg import sql
 
 from windlass.errors import WindlassError
-from windlass.store.db import SESSION
+from windlass.store.db import SESSION, Conn
 
 _LOCK = 0x77696E646C617373  # "windlass": any number of processes may migrate at once, one does
 
@@ -51,6 +52,24 @@ async def migrate(database_url: str) -> list[str]:
                 await conn.execute(RECORD, (name, digest))
                 done.append(name)
     return done
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A database's migrations, by their names: those applied, and of them and ours those that do not fit."""
+
+    applied: list[str]
+    missing: list[str]
+    changed: list[str]
+    unknown: list[str]
+
+
+async def compare(conn: Conn) -> State:
+    """What was applied here beside what this version carries. Raises what the driver raises."""
+    known = dict(await (await conn.execute(APPLIED)).fetchall())
+    ours = {name: hashlib.sha256(text).hexdigest() for name, text in migrations()}
+    changed = [name for name, digest in ours.items() if known.get(name, digest) != digest]
+    return State(sorted(known), sorted(ours.keys() - known), changed, sorted(known.keys() - ours))
 
 
 async def keep_session_settings(database_url: str) -> None:

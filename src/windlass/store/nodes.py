@@ -9,7 +9,7 @@ from psycopg.types.json import Jsonb
 
 from windlass.core.ids import NodeId, TaskId
 from windlass.core.placement.snapshot import Node, Room
-from windlass.core.states import Driver, NodeState
+from windlass.core.states import Driver, NodeState, node_state
 from windlass.store import fence
 from windlass.store.db import Conn
 
@@ -104,9 +104,9 @@ def _row(row: Sequence[Any]) -> NodeRow:
     node = Node(
         NodeId(nid),
         name,
-        NodeState(state),
+        node_state(state),
         cordoned,
-        frozenset(Driver(d) for d in drivers),
+        frozenset(Driver(d) for d in drivers if d in set(Driver)),
         Room(millis, memory),
         Room(int(used_m), int(used_b)),
         draining,
@@ -172,7 +172,7 @@ async def forget(conn: Conn, node_id: NodeId) -> bool:
 async def state_of(conn: Conn, node_id: NodeId) -> NodeState | None:
     """What the leader thinks of this node; None when there is none."""
     row = await (await conn.execute(STATE_OF, {"id": node_id})).fetchone()
-    return None if row is None else NodeState(row[0])
+    return None if row is None else node_state(row[0])
 
 
 async def stranding(conn: Conn, task_id: TaskId) -> str | None:

@@ -14,6 +14,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from windlass.errors import Unavailable
+from windlass.metrics import postgres as metrics
 from windlass.store.connection import Conn
 
 #: Seconds a borrower waits for a connection that others use.
@@ -32,8 +33,15 @@ class Pool:
         self._slots = asyncio.Semaphore(size)
         self._free: list[Conn] = []
         self._borrowed = 0
+        #: borrowers that were told that there was none free, ever
+        self.turned_away = 0
         self._away: str | None = None
         self._asking: asyncio.Task[None] | None = None
+
+    @property
+    def size(self) -> int:
+        """Connections there may be."""
+        return self._size
 
     @property
     def borrowed(self) -> int:
@@ -61,6 +69,7 @@ class Pool:
             async with asyncio.timeout(WAIT_S):
                 await self._slots.acquire()
         except TimeoutError:
+            self.turned_away += 1
             raise Unavailable(f"all {self._size} connections to PostgreSQL have been busy for {WAIT_S:g} s") from None
         self._borrowed += 1
         try:
@@ -112,6 +121,7 @@ class Pool:
 
     def _lost(self, why: str) -> None:
         self._away = why
+        metrics.DEGRADED.set(1)
         self._drop_free()
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask())
@@ -123,6 +133,7 @@ class Pool:
             with suppress(psycopg.Error):
                 self._free.append(await self._make())
                 self._away = None
+                metrics.DEGRADED.set(0)
                 return
 
 

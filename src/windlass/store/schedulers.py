@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from windlass.core.states import NodeState
+from windlass.core.states import Driver, NodeState, node_state
 from windlass.store.db import Conn, unavailable
 
 #: A scheduler says that it lives, and who has not said so for an hour is forgotten.
 SEEN = """
 WITH forgotten AS (DELETE FROM schedulers WHERE seen_at < now() - interval '1 hour' AND id <> %(id)s)
-INSERT INTO schedulers AS s (id, host, pid, version, redis_degraded_since)
-VALUES (%(id)s, %(host)s, %(pid)s, %(version)s, CASE WHEN %(degraded)s::boolean THEN now() END)
+INSERT INTO schedulers AS s (id, host, pid, version, drivers, redis_degraded_since)
+VALUES (%(id)s, %(host)s, %(pid)s, %(version)s, %(drivers)s, CASE WHEN %(degraded)s::boolean THEN now() END)
 ON CONFLICT (id) DO UPDATE SET seen_at = now(),
     redis_degraded_since = CASE WHEN %(degraded)s::boolean THEN coalesce(s.redis_degraded_since, now()) END
 """
@@ -23,6 +23,8 @@ FROM schedulers s LEFT JOIN leases l ON l.name = 'leader' AND l.holder = s.id AN
 WHERE s.seen_at > now() - interval '5 seconds' OR l.term IS NOT NULL
 ORDER BY l.term NULLS LAST, s.started_at, s.id
 """
+#: What those know that led or stood by a moment ago: one that is only silent may come back.
+KNOWN = "SELECT host, version, drivers FROM schedulers WHERE seen_at > now() - interval '1 minute' ORDER BY started_at"
 NODES = "SELECT state, count(*) FROM nodes GROUP BY state"
 #: Counts no further than AT_MOST of each, so that a deep queue costs no more than a shallow one.
 WORK = """
@@ -32,6 +34,8 @@ SELECT (SELECT count(*) FROM (SELECT FROM tasks WHERE state IN ('queued', 'backo
             LIMIT %(most)s) r)
 """
 AT_MOST = 10_000
+#: The drivers of version 0.2, whose schedulers do not say what they know.
+UNSAID = frozenset({"docker", "process", "mock"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,15 @@ class Scheduler:
 
 
 @dataclass(frozen=True, slots=True)
+class Reader:
+    """A scheduler, and which drivers in a spec it can read."""
+
+    host: str
+    version: str
+    drivers: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """The cluster at one glance. Jobs are counted up to AT_MOST."""
 
@@ -62,7 +75,9 @@ class Overview:
 
 async def seen(conn: Conn, scheduler_id: str, host: str, pid: int, version: str, *, redis_degraded: bool) -> None:
     """Renew a scheduler's row. Raises Unavailable."""
+    drivers = [driver.value for driver in Driver]
     values = {"id": scheduler_id, "host": host, "pid": pid, "version": version, "degraded": redis_degraded}
+    values |= {"drivers": drivers}
     with unavailable():
         await conn.execute(SEEN, values)
 
@@ -73,6 +88,12 @@ async def gone(conn: Conn, scheduler_id: str) -> None:
         await conn.execute(GONE, {"id": scheduler_id})
 
 
+async def readers(conn: Conn) -> list[Reader]:
+    """What each scheduler that may lead can read."""
+    rows = await (await conn.execute(KNOWN)).fetchall()
+    return [Reader(host, version, UNSAID if said is None else frozenset(said)) for host, version, said in rows]
+
+
 async def overview(conn: Conn) -> Overview:
     """Who leads, who stands by, and how much there is of what."""
     async with conn.pipeline():
@@ -80,7 +101,9 @@ async def overview(conn: Conn) -> Overview:
         nodes = await conn.execute(NODES)
         work = await conn.execute(WORK, {"most": AT_MOST})
     found = [Scheduler(*row) for row in await living.fetchall()]
-    states = dict.fromkeys(NodeState, 0) | {NodeState(state): n for state, n in await nodes.fetchall()}
+    states = dict.fromkeys(NodeState, 0)
+    for state, count in await nodes.fetchall():
+        states[node_state(state)] += count
     counted = await work.fetchone()
     assert counted is not None
     leader = next((one for one in found if one.term is not None), None)

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 
 from windlass.core.placement.snapshot import Room, Shape
-from windlass.core.states import Driver
 from windlass.store.db import Conn
 
 #: Makes the shapes that are new, and tells the numbers of all that were asked for.
@@ -37,11 +36,11 @@ class Shapes:
                 self._known.clear()
                 new = list(shapes)
             values = {
-                "drivers": [s.driver.value for s in new],
+                "drivers": [str(s.driver) for s in new],
                 "millis": [s.need.millis for s in new],
                 "memory": [s.need.memory for s in new],
             }
-            missing = {(s.driver.value, s.need.millis, s.need.memory): s for s in new}
+            missing = {(s.driver, s.need.millis, s.need.memory): s for s in new}
             while missing:  # a shape another session commits between our two halves shows at the next look
                 for number, *key in await (await conn.execute(INTERN, values)).fetchall():
                     shape = missing.pop(tuple(key), None)
@@ -57,4 +56,4 @@ class Shapes:
 async def every(conn: Conn) -> dict[int, Shape]:
     """All shapes by number."""
     rows = await (await conn.execute(ALL)).fetchall()
-    return {number: Shape(Driver(driver), Room(millis, memory)) for number, driver, millis, memory in rows}
+    return {number: Shape(driver, Room(millis, memory)) for number, driver, millis, memory in rows}

@@ -42,6 +42,10 @@ class Keys:
     def node(self, node_id: NodeId) -> str:
         return f"{self.cluster}:node:{node_id}"
 
+    def user(self, node_id: NodeId) -> str:
+        """The name of a node's own user in Redis."""
+        return self.node(node_id)
+
     def is_node(self, key: str) -> bool:
         """Whether this is the key of some node's commands."""
         return key.startswith(self.node(NodeId("")))

@@ -3,8 +3,10 @@ that the stream does not reach."""
 
 import msgspec
 
+from windlass import tracing
 from windlass.core.states import AttemptState, Cause
 from windlass.core.task import Attempt, Task
+from windlass.core.trace import place_span
 from windlass.stream import wire
 
 #: Seconds a node has to take up what it was sent, or to say how far it is, before it is asked again.
@@ -15,7 +17,11 @@ def launch(task: Task, attempt: Attempt, spec_text: str, now: float) -> wire.Lau
     """The order to run this attempt. `now` is in database seconds."""
     deadline = None if task.deadline_at is None else max(0.0, task.deadline_at - now)
     spec = msgspec.Raw(spec_text.encode())
-    return wire.LaunchRaw(attempt.id, attempt.fence, attempt.number, task.job_id, spec, deadline)
+    order = wire.LaunchRaw(attempt.id, attempt.fence, attempt.number, task.job_id, spec, deadline)
+    trace = tracing.below(task.trace, place_span(task.id, attempt.number))
+    if trace is None:
+        return order
+    return msgspec.structs.replace(order, traceparent=trace.traceparent, tracestate=trace.state)
 
 
 def stop(attempt: Attempt) -> wire.Stop:

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
 from windlass import metrics
 from windlass.errors import WindlassError
@@ -59,6 +59,8 @@ class Health:
         self._told_since: float | None = None  # an outage the log knows of, and not yet its end
         self._last_line = -QUIET_S
         self._noted: Counter[str] = Counter()
+        #: set when Redis does not let this process in any more; whoever does something about it clears it
+        self.locked_out = asyncio.Event()
 
     @property
     def degraded_s(self) -> float | None:
@@ -78,11 +80,7 @@ class Health:
 
     def served(self, line: object) -> None:
         """A call over this line succeeded."""
-        if self._down:
-            self._down.discard(line)
-            if not self._down:
-                self._since = None
-                metrics.REDIS_DEGRADED.set(0)
+        self._mark_up(line)
         if self._told_since is not None and not self._down and self._may_speak():
             log.info("redis_back", outage_s=round(self._clock() - self._told_since, 1), failures=self._failures)
             self._told_since, self._failures = None, 0
@@ -95,9 +93,15 @@ class Health:
         self._noted[what] += count
 
     def closed(self, line: object) -> None:
-        """This line is no more."""
+        """This line is no more. That says nothing of Redis: the log tells of an outage's end with the next answer."""
+        self._mark_up(line)
+
+    def _mark_up(self, line: object) -> None:
         if line in self._down:
-            self.served(line)
+            self._down.discard(line)
+            if not self._down:
+                self._since = None
+                metrics.REDIS_DEGRADED.set(0)
 
     def _may_speak(self) -> bool:
         now = self._clock()
@@ -140,6 +144,7 @@ class Line:
 
     def _failed(self, error: Exception) -> None:
         refused = "refuses" if isinstance(error, ResponseError) else "fails"
+        self._judge(error)
         self._why = f"Redis {refused} {self._name}: {type(error).__name__}: {error}".rstrip(": ")
         self._tries += 1
         self.health.failed(self, self._why)
@@ -157,10 +162,15 @@ class Line:
             except ResponseError:
                 return
             except (RedisError, OSError, TimeoutError) as error:
+                self._judge(error)
                 self._tries += 1
                 self.health.failed(self, f"Redis fails {self._name}: {type(error).__name__}: {error}")
             else:
                 return
+
+    def _judge(self, error: Exception) -> None:
+        if isinstance(error, AuthenticationError | NoPermissionError):
+            self.health.locked_out.set()
 
     async def opened(self, within_s: float) -> None:
         """Returns when the next call may be made, or after within_s seconds."""

@@ -17,10 +17,14 @@ from windlass.stream.wire import CommandOut, Message, News, Report, encode
 __all__ = ["Producer", "Receipt", "StreamDown", "connect"]
 
 
-def connect(redis_url: str) -> Redis:
-    """A client for writing, and for reading by one reader only. Its answers are waited for through `heeding` alone."""
+def connect(redis_url: str, login: tuple[str, str] | None = None) -> Redis:
+    """A client for writing, and for reading by one reader only. Its answers are waited for through `heeding` alone.
+    `login` is user and password; those of the URL count more."""
+    user, password = login or (None, None)
     return Redis.from_url(
         redis_url,
+        username=user,
+        password=password,
         socket_timeout=None,  # redis-py's own makes a task of every send, and can swallow a cancel
         socket_connect_timeout=3,
         retry=Retry(NoBackoff(), 0),  # an outage is told, not hidden: the sweep repairs it

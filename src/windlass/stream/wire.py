@@ -16,6 +16,7 @@ from windlass.core.states import Cause
 
 #: Bounds are those of the ledger's columns: a message it could not write down is not read.
 Ago = Annotated[float, Meta(ge=-(10**9), le=10**9)]
+_Name = Annotated[str, Meta(max_length=1000)]
 
 
 class Message(Struct, frozen=True, tag_field="type", omit_defaults=True):
@@ -32,6 +33,9 @@ class Launch(Message, frozen=True, tag="launch"):
     spec: JobSpec
     #: seconds from sending until the job's deadline
     deadline_in: float | None = None
+    #: the place in a trace (W3C) that its spans belong to; empty: none
+    traceparent: str = ""
+    tracestate: str = ""
 
 
 class LaunchRaw(Message, frozen=True, tag="launch"):
@@ -43,6 +47,8 @@ class LaunchRaw(Message, frozen=True, tag="launch"):
     job_id: JobId
     spec: msgspec.Raw
     deadline_in: float | None = None
+    traceparent: str = ""
+    tracestate: str = ""
 
 
 class Stop(Message, frozen=True, tag="stop"):
@@ -61,7 +67,7 @@ class Forget(Message, frozen=True, tag="forget"):
 
 
 class Introduce(Message, frozen=True, tag="introduce"):
-    """The leader does not know this node: say who you are."""
+    """The leader does not know this node, or not what it said last: say who you are."""
 
 
 class Heard(Message, frozen=True, tag="heard"):
@@ -84,8 +90,8 @@ CommandOut = LaunchRaw | Stop | Forget | Introduce | Heard | Tell
 class Hello(Message, frozen=True, tag="hello"):
     """A node describes itself: at start, on change, and when asked."""
 
-    node_id: NodeId
-    name: str
+    node_id: Annotated[NodeId, Meta(max_length=100)]
+    name: _Name
     millis: Annotated[int, Meta(ge=0, lt=2**31)]
     memory: Annotated[int, Meta(ge=0, le=2**60)]
     drivers: tuple[str, ...]
@@ -94,6 +100,8 @@ class Hello(Message, frozen=True, tag="hello"):
     facts: Mapping[str, Any] = {}
     #: it takes no more work: it is about to end
     draining: bool = False
+    #: tells this description from the node's earlier ones
+    mark: str = ""
 
 
 class Beat(Message, frozen=True, tag="beat"):
@@ -106,6 +114,8 @@ class Beat(Message, frozen=True, tag="beat"):
     #: when it was made, in seconds of the node's clock since this boot: of two beats the later one counts
     boot: str = ""
     at: float = 0.0
+    #: the mark of the latest hello: a leader that last read another one asks for it
+    hello: str = ""
 
 
 class Bye(Message, frozen=True, tag="bye"):

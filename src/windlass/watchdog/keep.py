@@ -10,6 +10,7 @@ import ctypes
 import os
 import resource
 import signal
+import time
 from collections.abc import Iterable
 
 from windlass.watchdog import procfs
@@ -22,13 +23,20 @@ _SCORE = "/proc/self/oom_score_adj"
 
 
 class Kept:
-    """One attempt. `exit` is (code or signal, whether it was a signal) once it has ended."""
+    """One attempt. `exit` is (code or signal, whether it was a signal) once it has ended, `ran_s` how long it then had
+    run, in seconds, if it was started here."""
 
-    __slots__ = ("attempt", "exit", "fence", "pid")
+    __slots__ = ("_began", "attempt", "exit", "fence", "pid", "ran_s")
 
     def __init__(self, attempt: str, fence: int, pid: int) -> None:
         self.attempt, self.fence, self.pid = attempt, fence, pid
         self.exit: tuple[int, bool] | None = None
+        self.ran_s: float | None = None
+        self._began = time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def end(self, code: int, signalled: bool) -> None:
+        """It has ended just now."""
+        self.exit, self.ran_s = (code, signalled), time.clock_gettime(time.CLOCK_BOOTTIME) - self._began
 
 
 class Keeper:
@@ -113,7 +121,7 @@ class Keeper:
             kept = self._leaders.pop(info.si_pid, None)
             if kept is not None:
                 _kill_group(kept.pid, signal.SIGKILL)  # while its leader is unreaped the group's number is its own
-                kept.exit = (info.si_status, info.si_code != os.CLD_EXITED)
+                kept.end(info.si_status, info.si_code != os.CLD_EXITED)
                 ended.append(kept)
             elif info.si_pid in self.helpers:
                 self.helpers[info.si_pid] = info.si_status if info.si_code == os.CLD_EXITED else 255

@@ -32,13 +32,7 @@ def main(folder: str, node: str, limit_s: float) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os._exit(TAKEN)
-    door = socket.socket(socket.AF_UNIX)
-    if os.path.lexists(SOCKET):
-        os.unlink(SOCKET)
-    before = os.umask(0o177)
-    door.bind(SOCKET)
-    os.umask(before)
-    door.listen(16)
+    door = _door()
     here = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     os.chdir("/")
     if os.fork():
@@ -46,6 +40,18 @@ def main(folder: str, node: str, limit_s: float) -> None:
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     Watchdog(door, here, node, limit_s).run()
+
+
+def _door() -> socket.socket:
+    """The socket agents connect to, in the working directory, where nobody else may have one. Raises OSError."""
+    door = socket.socket(socket.AF_UNIX)
+    if os.path.lexists(SOCKET):
+        os.unlink(SOCKET)
+    before = os.umask(0o177)
+    door.bind(SOCKET)
+    os.umask(before)
+    door.listen(16)
+    return door
 
 
 class _Agent:
@@ -84,6 +90,7 @@ class Watchdog:
         self._leave = False
         self._load()
         self._wake = _deaf_but_for_children()
+        self._door_seen = os.stat(SOCKET, dir_fd=folder, follow_symlinks=False)
         self._poll = select.poll()
         for fd in (self._wake, door.fileno()):
             self._poll.register(fd, select.POLLIN)
@@ -118,6 +125,21 @@ class Watchdog:
             for one in self._keeper.kept.values()
         ]
         agent.send({"v": VERSION, "pid": os.getpid(), "since": self._since, "kept": kept})
+
+    def _keep_door(self) -> None:
+        """Should somebody have removed it, or put another one in its place, there is a new one."""
+        with contextlib.suppress(OSError):
+            os.fchdir(self._folder)
+            try:
+                ours = os.path.lexists(SOCKET) and os.path.samestat(os.lstat(SOCKET), self._door_seen)
+                if not ours and self._read(LOCK).strip() == str(os.getpid()):
+                    door = _door()
+                    self._poll.unregister(self._door)
+                    self._door.close()
+                    self._door, self._door_seen = door, os.lstat(SOCKET)
+                    self._poll.register(door, select.POLLIN)
+            finally:
+                os.chdir("/")
 
     def _serve(self, fd: int, what: int) -> None:
         agent = self._agents[fd]
@@ -191,6 +213,7 @@ class Watchdog:
     # -- what time brings
 
     def _tick(self) -> None:
+        self._keep_door()
         left_s = self._fence.left_s()
         self._tick_at = now() + (min(TICK_S, left_s + 0.01) if left_s > 0 else TICK_S)
         if left_s < 0:
@@ -225,9 +248,11 @@ class Watchdog:
                 self._since = float(since)
         with contextlib.suppress(OSError):
             for line in self._read(EXITS).splitlines():
-                attempt, fence, code, signalled = json.loads(line)
-                kept = self._keeper.kept[attempt] = Kept(attempt, fence, 0)
-                kept.exit = (code, signalled)
+                with contextlib.suppress(ValueError, TypeError):  # half a line: the disk was full
+                    attempt, fence, code, signalled = json.loads(line)
+                    kept = Kept(str(attempt), int(fence), 0)
+                    kept.exit = (int(code), bool(signalled))
+                    self._keeper.kept[kept.attempt] = kept
 
     def _end(self) -> None:
         left = [(one.attempt, one.fence, *one.exit) for one in self._keeper.kept.values() if one.exit is not None]
@@ -237,7 +262,7 @@ class Watchdog:
             os.unlink(SOCKET, dir_fd=self._folder)
 
     def _read(self, name: str) -> str:
-        with open(os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._folder)) as file:
+        with open(os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._folder), errors="replace") as file:
             return file.read()
 
     def _write(self, name: str, text: str) -> None:
@@ -254,7 +279,7 @@ def _boot() -> str:
 
 def _end_of(kept: Kept) -> dict[str, object]:
     assert kept.exit is not None
-    return {"end": kept.attempt, "code": kept.exit[0], "signalled": kept.exit[1]}
+    return {"end": kept.attempt, "code": kept.exit[0], "signalled": kept.exit[1], "ran_s": kept.ran_s}
 
 
 def _deaf_but_for_children() -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
+from structlog.contextvars import bind_contextvars
 
 from windlass import __version__
 from windlass.core.ids import AttemptId, NodeId
@@ -25,7 +26,7 @@ from windlass.worker.runner import Bench, Run
 
 log = structlog.get_logger("worker")
 
-TOMBSTONES = 10_000
+REFUSALS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +50,14 @@ class Agent:
         self.runs: dict[AttemptId, Run] = {}
         self._used = NOTHING
         self._tasks: set[asyncio.Task[None]] = set()
-        #: attempts that are not to start (again): stopped before their launch came by, forgotten, or refused: why
-        self._closed: dict[AttemptId, str] = dict.fromkeys(bench.journal.gone, "")
+        #: the last launches that were refused, and why
+        self._refused: dict[AttemptId, str] = {}
         #: takes no more, for it is about to end; and whether the leader has said that it knows
         self.leaving = self.released = False
         #: when a leader last said that it hears this node
         self.heard_at = clock.now()
+        #: marks the latest hello
+        self._mark = ""
 
     def node(self) -> Node:
         """This node as its own admission sees it."""
@@ -65,34 +68,41 @@ class Agent:
             NodeState.READY,
             False,
             offered,
-            self.me.capacity,
+            self.capacity,
             self._used,
             leaving=self.leaving,
         )
 
+    @property
+    def capacity(self) -> Room:
+        """What this node gives away: what a driver says that knows, else what the settings say."""
+        known = [facts.capacity for facts in self.facts.values() if facts.capacity is not None]
+        return known[0] if known else self.me.capacity
+
     def hello(self) -> wire.Hello:
         """Who we are and what we can do, now."""
-        me, room = self.me, self.me.capacity
+        me, room = self.me, self.capacity
         offered = tuple(sorted(self.node().drivers))
         told = {n: Facts(False, self.full, f.versions) if self.full else f for n, f in self.facts.items()}
         facts = {n.value: {"available": f.available, "detail": f.detail, **f.versions} for n, f in told.items()}
+        self._mark = f"{clock.boot_id()[:8]} {clock.now():.6f}"
         return wire.Hello(
-            me.id, me.name, room.millis, room.memory, offered, __version__, me.labels, facts, self.leaving
+            me.id, me.name, room.millis, room.memory, offered, __version__, me.labels, facts, self.leaving, self._mark
         )
 
     def beat(self) -> wire.Beat:
         """What this node holds: running, or ended and not yet known to the ledger."""
         entries = self.bench.journal.entries
         ended = tuple(attempt_id for attempt_id, entry in entries.items() if entry.ended is not None)
-        return wire.Beat(self.me.id, tuple(entries), ended, clock.boot_id()[:8], clock.now())
+        return wire.Beat(self.me.id, tuple(entries), ended, clock.boot_id()[:8], clock.now(), self._mark)
 
     def obey(self, commands: Sequence[wire.Command]) -> None:
         """Take up commands, launches first: a stop in the same batch finds what it stops."""
-        entries = self.bench.journal.entries
-        fresh = {c.attempt_id: c for c in commands if isinstance(c, wire.Launch) and c.attempt_id not in entries}
-        for attempt_id in [a for a in fresh if a in self._closed]:
+        launches = [command for command in commands if isinstance(command, wire.Launch)]
+        fresh = {launch.attempt_id: launch for launch in launches if not self.bench.journal.knows(launch.attempt_id)}
+        for attempt_id in [a for a in fresh if a in self._refused]:
             del fresh[attempt_id]
-            self._refuse(attempt_id, self._closed[attempt_id])
+            self._refuse(attempt_id, self._refused[attempt_id])
         try:
             self.bench.journal.launched(fresh.values())
         except OSError as error:
@@ -119,9 +129,10 @@ class Agent:
 
     def _refuse(self, attempt_id: AttemptId, why: str) -> None:
         """No, and not later either: the same order may come again, once there is room, or because this was lost."""
-        if why:
-            self._close(attempt_id, why)
-            self.bench.reporter.say(wire.Refused(self.me.id, attempt_id, why))
+        self._refused[attempt_id] = why
+        while len(self._refused) > REFUSALS:
+            del self._refused[next(iter(self._refused))]
+        self.bench.reporter.say(wire.Refused(self.me.id, attempt_id, why))
 
     def _admit(self, launch: wire.Launch) -> None:
         if self.leaving:
@@ -133,7 +144,7 @@ class Agent:
         if reasons:
             self._over(launch.attempt_id, Ended(clock.now(), Cause.REJECTED, None, "the node " + "; ".join(reasons)))
             return
-        run = Run(self.bench, self.drivers[shape.driver], launch, clock.now())
+        run = Run(self.bench, self.drivers[launch.spec.driver], launch, clock.now())
         self.follow(run, run.fresh())
 
     def follow(self, run: Run, life: Coroutine[Any, Any, None]) -> None:
@@ -147,12 +158,14 @@ class Agent:
 
     async def _live(self, run: Run, life: Coroutine[Any, Any, None]) -> None:
         attempt_id = run.ticket.attempt_id
+        bind_contextvars(**_about(run))  # for every line from here on: the task is this attempt's alone
         try:
             await life
         except Exception as error:
             log.exception("run_failed", attempt_id=attempt_id)
             self._over(attempt_id, Ended(clock.now(), Cause.START_FAILED, None, f"the worker failed: {error!r}"))
         finally:
+            run.let_go()
             self.runs.pop(attempt_id, None)
             self.bench.reporter.live = len(self.runs)
             self._used -= shape_of(run.launch.spec).need
@@ -172,7 +185,6 @@ class Agent:
             if entry.ended is not None:
                 self.bench.reporter.ended(command.attempt_id, entry.ended)
             return
-        self._close(command.attempt_id)
         self.bench.journal.forget([command.attempt_id])
         never = Ended(clock.now(), command.cause, None, f"{command.message}; it never started")
         self.bench.reporter.ended(command.attempt_id, never)
@@ -193,13 +205,8 @@ class Agent:
             if run is not None:
                 run.stop(Cause.CANCELLED, "superseded: the ledger no longer counts on it")
             self.bench.reporter.sent_at.pop(attempt_id, None)
-            self._close(attempt_id)
+            self._refused.pop(attempt_id, None)
         self.bench.journal.forget(a for a in command.attempt_ids if a not in self.runs)
-
-    def _close(self, attempt_id: AttemptId, why: str = "") -> None:
-        self._closed[attempt_id] = why
-        while len(self._closed) > TOMBSTONES:
-            del self._closed[next(iter(self._closed))]
 
     def remind(self, older_than_s: float) -> None:
         """Report again the ends the ledger has not confirmed for so long."""
@@ -207,6 +214,13 @@ class Agent:
         for attempt_id, entry in self.bench.journal.entries.items():
             if entry.ended is not None and now - sent.get(attempt_id, entry.ended.at) > older_than_s:
                 self.bench.reporter.ended(attempt_id, entry.ended)
+
+    def fence(self) -> None:
+        """End what no watchdog can end, once this node is cut off."""
+        lease = self.bench.lease
+        if lease is not None and lease.stale:
+            for run in list(self.runs.values()):
+                run.fence(f"ended by its worker: {lease.silence}")
 
     def stop_all(self) -> None:
         """Begin to end everything that runs, politely at first."""
@@ -222,3 +236,8 @@ class Agent:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _about(run: Run) -> dict[str, str]:
+    trace = {} if run.ticket.trace is None else {"trace_id": run.ticket.trace.trace_id}
+    return {"attempt_id": run.ticket.attempt_id, "job_id": run.ticket.job_id, **trace}

@@ -24,6 +24,8 @@ log = structlog.get_logger("worker")
 COMPACT_BYTES = 4 * 2**20
 #: How many that are over are remembered.
 TOMBSTONES = 10_000
+#: Room on the disk that is given up for the last lines of what runs.
+RESERVE_BYTES = 64 * 2**10
 
 
 class Ended(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -40,6 +42,7 @@ class _Line(msgspec.Struct, omit_defaults=True):
     boot: str | None = None
     launch: Launch | None = None
     received_at: float = 0.0
+    rebooted: bool = False
     attempt: AttemptId | None = None
     ended: Ended | None = None
     stop: tuple[Cause, str] | None = None
@@ -54,6 +57,8 @@ class Entry(msgspec.Struct):
     ended: Ended | None = None
     #: why it was to be stopped, once it was
     stop: tuple[Cause, str] | None = None
+    #: whether this machine was started anew since
+    rebooted: bool = False
 
 
 _encode = msgspec.json.Encoder().encode
@@ -74,9 +79,15 @@ class Journal:
         self._old: list[int] = []  # replaced files an fsync may still be at work on
         path.parent.mkdir(parents=True, exist_ok=True)
         self._torn = False
+        self._spare = path.with_suffix(".spare")
+        self._reserved = False
         self._load()
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self._rewrite()
+        try:
+            self._rewrite()
+        except OSError as error:  # what runs here is to be taken over all the same
+            log.error("journal_not_written", error=str(error))
+        self._reserve()
 
     def _load(self) -> None:
         """Replays the file; a torn line is left out. Moments of an earlier boot mean nothing now: they become this
@@ -84,7 +95,9 @@ class Journal:
         if not self._path.exists():
             return
         boot = None
-        for raw in self._path.read_bytes().splitlines():
+        data = self._path.read_bytes()
+        self._size, self._torn = len(data), bool(data) and not data.endswith(b"\n")
+        for raw in data.splitlines():
             try:
                 line = _decode(raw)
             except msgspec.MsgspecError:
@@ -92,7 +105,7 @@ class Journal:
             if line.boot is not None:
                 boot = line.boot
             if line.launch is not None:
-                self.entries[line.launch.attempt_id] = Entry(line.launch, line.received_at)
+                self.entries[line.launch.attempt_id] = Entry(line.launch, line.received_at, rebooted=line.rebooted)
             if line.attempt is not None and line.ended is not None and line.attempt in self.entries:
                 self.entries[line.attempt].ended = line.ended
             if line.attempt is not None and line.stop is not None and line.attempt in self.entries:
@@ -101,7 +114,7 @@ class Journal:
         if boot != clock.boot_id():
             now = clock.now()
             for entry in self.entries.values():
-                entry.received_at = now
+                entry.received_at, entry.rebooted = now, True
                 if entry.ended is not None:
                     entry.ended = msgspec.structs.replace(entry.ended, at=now, started_at=None)
 
@@ -114,6 +127,31 @@ class Journal:
         if self._torn:
             raise OSError(errno.ENOSPC, "the disk is full", str(self._path))
 
+    def _reserve(self) -> None:
+        """Take room for the lines that have to be written when there is no other."""
+        if self._reserved:
+            return
+        try:
+            self._spare.write_bytes(bytes(RESERVE_BYTES))
+            self._reserved = True
+        except OSError:
+            self._spare.unlink(missing_ok=True)
+
+    def _must(self, attempt_id: AttemptId, line: _Line) -> None:
+        """Write what a launch that runs already leads to. With no room but the reserve's that is given up; with none at
+        all the line is in memory alone."""
+        try:
+            try:
+                self._write([line])
+            except OSError as error:
+                if error.errno != errno.ENOSPC or not self._reserved:
+                    raise
+                self._spare.unlink(missing_ok=True)
+                self._reserved = False
+                self._write([line])
+        except OSError as error:
+            log.error("journal_not_written", attempt_id=attempt_id, error=str(error))
+
     def launched(self, launches: Iterable[Launch]) -> None:
         """These were taken up. Raises OSError when the disk won't have it: then none was."""
         now = clock.now()
@@ -123,6 +161,7 @@ class Journal:
         try:
             if fresh:
                 self._write(_Line(launch=launch, received_at=now) for launch in fresh)
+                self._reserve()
         except OSError:
             for launch in fresh:
                 del self.entries[launch.attempt_id]
@@ -133,20 +172,18 @@ class Journal:
         entry = self.entries.get(attempt_id)
         if entry is not None and entry.stop is None:
             entry.stop = (cause, message)
-            try:
-                self._write([_Line(attempt=attempt_id, stop=entry.stop)])
-            except OSError as error:
-                log.error("journal_not_written", attempt_id=attempt_id, error=str(error))
+            self._must(attempt_id, _Line(attempt=attempt_id, stop=entry.stop))
 
     def ended(self, attempt_id: AttemptId, ended: Ended) -> None:
         """This is how it ended. The first word counts. On a full disk it is kept in memory alone."""
         entry = self.entries[attempt_id]
         if entry.ended is None:
             entry.ended = ended
-            try:
-                self._write([_Line(attempt=attempt_id, ended=ended)])
-            except OSError as error:
-                log.error("journal_not_written", attempt_id=attempt_id, error=str(error))
+            self._must(attempt_id, _Line(attempt=attempt_id, ended=ended))
+
+    def knows(self, attempt_id: AttemptId) -> bool:
+        """Whether it is held here, or was not long ago."""
+        return attempt_id in self.entries or attempt_id in self.gone
 
     def _bury(self, attempt_ids: Iterable[AttemptId]) -> None:
         for attempt_id in attempt_ids:
@@ -185,7 +222,7 @@ class Journal:
         fresh = self._path.with_suffix(".new")
         lines = [_Line(boot=clock.boot_id(), forget=tuple(self.gone))]
         for attempt_id, entry in self.entries.items():
-            lines.append(_Line(launch=entry.launch, received_at=entry.received_at))
+            lines.append(_Line(launch=entry.launch, received_at=entry.received_at, rebooted=entry.rebooted))
             if entry.stop is not None or entry.ended is not None:
                 lines.append(_Line(attempt=attempt_id, stop=entry.stop, ended=entry.ended))
         data = b"".join(_encode(line) + b"\n" for line in lines)
@@ -200,7 +237,7 @@ class Journal:
             fresh.unlink(missing_ok=True)  # the old one still tells everything
             raise
         self._old.append(self._fd)
-        self._fd, self._size = fd, len(data)
+        self._fd, self._size, self._torn = fd, len(data), False
         self._synced = self._written
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ import structlog
 
 from windlass.core.ids import AttemptId
 from windlass.driver.base import Chunk, Driver, Ticket
+from windlass.metrics import worker as metrics
 
 log = structlog.get_logger("worker")
 
@@ -79,6 +80,11 @@ class Shipper:
         self._moved = asyncio.Condition()
         self._warned = False
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait for the API."""
+        return self._bytes
+
     async def run(self) -> None:
         """Send what comes, for ever; tries again until the API takes it."""
         while True:
@@ -92,6 +98,7 @@ class Shipper:
                 self._ready.clear()
             if batch:
                 await self._post(batch)
+                metrics.LOG_BYTES.inc(size)
                 self._bytes -= size
                 if self._bytes < QUEUE_BYTES:
                     self._room.set()
@@ -108,7 +115,7 @@ class Shipper:
                 if answer.status_code < 300:
                     self._warned = False
                     return
-                if answer.status_code in (400, 413, 422):
+                if answer.status_code in (400, 403, 413, 422):
                     log.error("log_refused", status=answer.status_code, answer=answer.text[:200])
                     return
                 fault = f"the API answered {answer.status_code}"

@@ -26,15 +26,20 @@ class Room:
         """Whether need fits in here."""
         return need.millis <= self.millis and need.memory <= self.memory
 
+    def times(self, need: "Room") -> int:
+        """How many of need go into this."""
+        return min(self.millis // max(need.millis, 1), self.memory // max(need.memory, 1))
+
 
 NOTHING = Room(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What placement needs to know of a task; tasks that share it are planned as one group."""
+    """What placement needs to know of a task; tasks that share it are planned as one group. A `driver` whose name this
+    version does not know is one that no node offers."""
 
-    driver: Driver
+    driver: str
     need: Room
 
 

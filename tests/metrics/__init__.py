@@ -1,0 +1,1 @@
+"""What the pages for Prometheus say, the rules and the dashboards that read them."""
