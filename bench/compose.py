@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tests.compose import standins
 from tests.images import busybox_image
-from tests.system.cluster import free_port
+from tests.ports import reserved_port
 
 from bench.report import Row, machine, table
 
@@ -79,7 +79,7 @@ def main(args: list[str]) -> None:
     asked = parser.parse_args(args)
     public = _reachable()
     images = {} if public else {name: make().build() for name, make in standins.ALL.items()}
-    ports = {f"{name}_PORT": str(free_port()) for name in ("API", "PROMETHEUS", "GRAFANA")}
+    ports = {f"{name}_PORT": str(reserved_port()) for name in ("API", "PROMETHEUS", "GRAFANA")}
     env = (
         os.environ | images | ports | {"COMPOSE_PROJECT_NAME": PROJECT, "WINDLASS_IMAGE": IMAGE, "DOCKER_BUILDKIT": "0"}
     )

@@ -13,7 +13,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tests.ports import reserved_port
 
 from bench.report import Row, machine, table
 from bench.wire import Connection
@@ -135,9 +136,7 @@ async def _until(look: Callable[[], Any], every_s: float) -> Any:
 async def _bed() -> AsyncIterator[Bed]:
     path = Path(tempfile.mkdtemp(prefix="windlass-bench-"))
     os.chmod(path, 0o711)  # the servers run as another user
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = reserved_port()
     with DataFolder(path / "data") as folder:
         postgres, valkey = Postgres(folder), Valkey(folder)
         database_url, redis_url = await postgres.start(), await valkey.start()

@@ -13,8 +13,8 @@ from typing import Any
 import httpx2
 import yaml
 
+from tests.ports import reserved_port
 from tests.support import wait_until
-from tests.system.cluster import free_port
 from windlass.embedded.child import last_words
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
@@ -111,7 +111,7 @@ def _configuration(targets: Mapping[str, Sequence[int]]) -> dict[str, Any]:
 @contextmanager
 def prometheus(folder: Path, targets: Mapping[str, Sequence[int]]) -> Iterator[Prometheus]:
     """A Prometheus of our own over these pages, with all rules."""
-    port, log = free_port(), folder / "prometheus.log"
+    port, log = reserved_port(), folder / "prometheus.log"
     (folder / "prometheus.yml").write_text(yaml.safe_dump(_configuration(targets)))
     command = ["prometheus", f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'tsdb'}"]
     with log.open("wb") as out:

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.system.cluster import Role, free_port
+from tests.ports import reserved_port
+from tests.system.cluster import Role
 from windlass.embedded.account import unprivileged
 from windlass.sources import variable
 
@@ -25,7 +26,7 @@ class Site:
     folder: Path
     database_url: str
     redis_url: str
-    port: int = field(default_factory=free_port)
+    port: int = field(default_factory=reserved_port)
     scheme: str = "http"
     roles: list[Role] = field(default_factory=list[Role])
 
@@ -67,7 +68,7 @@ class Streams:
     certificate it speaks TLS and nothing else."""
 
     def __init__(self, program: str, folder: Path, certificate: Path | None = None) -> None:
-        self.port, self.tls = free_port(), certificate
+        self.port, self.tls = reserved_port(), certificate
         self._argv = [program, "--requirepass", "pass-of-the-api", "--bind", "127.0.0.1", "--dir", str(folder)]
         self._argv += ["--save", "", "--appendonly", "no", "--port", "0" if certificate else str(self.port)]
         if certificate:
@@ -97,7 +98,7 @@ def sealed_postgres() -> Path | None:
 @contextmanager
 def sealed_ledger(programs: Path, folder: Path, certificate: Path) -> Iterator[str]:
     """A server in that folder, on localhost, which takes clients only with TLS; the URL of its database."""
-    account, port = unprivileged(), free_port()
+    account, port = unprivileged(), reserved_port()
     own = {"user": account.uid, "group": account.gid, "extra_groups": []} if account else {}
     data, key = folder / "data", folder / "server.key"
     folder.mkdir()

@@ -13,8 +13,8 @@ import pytest
 from tests.access.site import Streams
 from tests.conftest import Servers
 from tests.house.pages import section
+from tests.ports import reserved_port
 from tests.support import wait_until
-from tests.system.cluster import free_port
 from windlass.embedded.valkey import wheel
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.system]
@@ -68,7 +68,7 @@ def desk(servers: Servers, tmp_path: Path) -> Iterator[Desk]:
     streams = Streams(str(wheel().site / wheel().program), tmp_path)
     servers.execute("CREATE DATABASE several")
     streams.start()
-    made = Desk(tmp_path, servers.url_of("several"), streams.url, free_port())
+    made = Desk(tmp_path, servers.url_of("several"), streams.url, reserved_port())
     yield made
     for process in reversed(made.started):
         os.killpg(process.pid, signal.SIGTERM)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -124,14 +123,11 @@ async def parse_events(lines: AsyncIterator[str]) -> AsyncIterator[Event]:
 
 
 def settings_for(database_url: str, redis_url: str, pool_max: int = 8) -> Settings:
-    """Settings of an API on a free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    """Settings of an API on any free port."""
     return Settings(
         database=Database(database_url, pool_max),
         redis=Redis(redis_url),
-        api=ApiSettings(port=port, host="127.0.0.1", allow_anonymous=True),
+        api=ApiSettings(port=0, host="127.0.0.1", allow_anonymous=True),
     )
 
 
@@ -143,12 +139,12 @@ async def serving(settings: Settings) -> AsyncIterator[Api]:
     task = asyncio.create_task(server.serve())
     try:
         await wait_until(lambda: server.started or task.done(), "the API listens")
-        base = f"http://127.0.0.1:{settings.api.port}"
+        port = server.sockets()[0].getsockname()[1]
         async with (
             await connect(settings.database.url, "test") as conn,
-            httpx2.AsyncClient(base_url=base, timeout=20.0) as http,
+            httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20.0) as http,
         ):
-            yield Api(app, http, Ledger(conn), settings.api.port)
+            yield Api(app, http, Ledger(conn), port)
     finally:
         if hasattr(app.state, "services"):
             app.state.services.hub.close()

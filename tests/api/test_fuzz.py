@@ -34,8 +34,8 @@ BOUNDED = settings(
 def base_url(servers: Servers, module_database: str) -> Iterator[str]:
     """An API on a loop of its own thread, for tests that have none."""
     chosen = settings_for(module_database, servers.valkey_url)
-    with servers.portal.wrap_async_context_manager(serving(chosen)):
-        yield f"http://127.0.0.1:{chosen.api.port}"
+    with servers.portal.wrap_async_context_manager(serving(chosen)) as api:
+        yield f"http://127.0.0.1:{api.port}"
 
 
 @pytest.fixture(scope="module")

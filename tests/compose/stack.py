@@ -18,7 +18,7 @@ import httpx2
 
 from tests.compose import standins
 from tests.images import busybox_image
-from tests.system.cluster import free_port
+from tests.ports import reserved_port
 
 ROOT = Path(__file__).parents[2]
 PORTS = ("API_PORT", "REDIS_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT")
@@ -60,7 +60,7 @@ class Stack:
         self.command = command or ("docker-compose",)
         self.project = f"windlass-test-{os.getpid()}{'-v2' if command else ''}"
         self.image = "windlass-test/compose/windlass:test"
-        self.ports = {name: str(free_port()) for name in PORTS}
+        self.ports = {name: str(reserved_port()) for name in PORTS}
         self.images: dict[str, str] = {}
 
     def prepare(self) -> None:

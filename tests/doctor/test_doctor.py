@@ -15,7 +15,7 @@ import redis as redis_client
 
 from tests.conftest import Servers
 from tests.doctor.sites import found, ledger, site
-from tests.system.cluster import free_port
+from tests.ports import reserved_port
 from windlass.doctor import clocks, disk, tokens, versions
 from windlass.doctor.examine import examine
 from windlass.doctor.findings import Finding, Notes, Offset, Severity
@@ -83,7 +83,7 @@ async def test_a_database_without_our_schema(servers: Servers):
 
 async def test_a_server_that_is_away_hides_nothing_of_the_others(redis_url: str):
     password = "hunter2-and-more"
-    url = f"postgresql://windlass:{password}@127.0.0.1:{free_port()}/windlass"
+    url = f"postgresql://windlass:{password}@127.0.0.1:{reserved_port()}/windlass"
     examined = await examine(site(Role.SCHEDULER, database__url=url, redis__url=redis_url))
     told = found(examined)
     assert told["postgresql.reachable"].severity is Severity.ERROR
@@ -267,7 +267,7 @@ def test_the_command_ends_with_0_when_nothing_is_wrong(healthy: dict[str, str]):
 
 def test_the_command_ends_with_1_and_says_what_to_do(healthy: dict[str, str]):
     done = command(
-        "--role", "scheduler", **healthy | {"WINDLASS_REDIS_URL": f"redis://:sesame1@127.0.0.1:{free_port()}"}
+        "--role", "scheduler", **healthy | {"WINDLASS_REDIS_URL": f"redis://:sesame1@127.0.0.1:{reserved_port()}"}
     )
     assert done.returncode == 1
     assert "redis.reachable" in done.stdout

@@ -6,7 +6,6 @@ proven, is proven from these files; our own tables are only compared with them.
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any, Self
 import httpx2
 
 from tests.images import busybox_image, docker_missing
+from tests.ports import reserved_port
 from tests.support import wait_until
 from windlass.embedded.child import last_words
 from windlass.sources import variable
@@ -113,7 +113,7 @@ class Cluster:
     name: str
     database_url: str
     redis_url: str
-    port: int = field(default_factory=lambda: free_port())
+    port: int = field(default_factory=reserved_port)
     started: list[Role] = field(default_factory=list[Role])
 
     def __post_init__(self) -> None:
@@ -309,9 +309,3 @@ class Cluster:
 
 def _dotted(section: str, settings: Mapping[str, object]) -> dict[str, object]:
     return {key if "." in key else f"{section}.{key}": value for key, value in settings.items()}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -14,8 +14,9 @@ import psycopg
 import pytest
 
 from tests.conftest import Servers
+from tests.ports import reserved_port
 from tests.support import wait_until
-from tests.system.cluster import Cluster, free_port
+from tests.system.cluster import Cluster
 from tests.system.test_outages import all_ran_once
 from windlass.embedded.account import reachable, unprivileged
 from windlass.embedded.postgres import wheel
@@ -30,7 +31,7 @@ class Server:
     """A PostgreSQL on a port of loopback, with its files in a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
-        self.data, self.port, self._account = folder / "data", free_port(), unprivileged()
+        self.data, self.port, self._account = folder / "data", reserved_port(), unprivileged()
         folder.mkdir()
         if self._account is not None:
             os.chown(folder, self._account.uid, self._account.gid)

@@ -7,8 +7,9 @@ import httpx2
 import psycopg
 import pytest
 
+from tests.ports import reserved_port
 from tests.support import wait_until
-from tests.system.cluster import Cluster, Job, Role, free_port
+from tests.system.cluster import Cluster, Job, Role
 from windlass.store import leases
 from windlass.store.db import Conn, connect
 
@@ -46,7 +47,7 @@ def metric(port: int, name: str) -> float:
 async def test_a_frozen_leader_that_thaws_moves_nothing(cluster: Cluster) -> None:
     cluster.api()
     cluster.worker()
-    ports = [free_port() for _ in range(2)]
+    ports = [reserved_port() for _ in range(2)]
     schedulers = [cluster.scheduler(f"s{n}", **{"metrics.port": port}) for n, port in enumerate(ports)]
     await cluster.ready()
     frozen = await wait_until(lambda: leading(cluster, schedulers), "one leads and one stands by")
@@ -74,7 +75,7 @@ async def test_what_a_leader_writes_that_was_deposed_unawares_is_fenced_and_coun
     """Frozen for a moment, it still trusts its lease when it goes on, and only the fence knows better."""
     cluster.api()
     cluster.worker()
-    port = free_port()
+    port = reserved_port()
     leader = cluster.scheduler(lease_ttl_s=30, lease_renew_s=10, **{"metrics.port": port})
     await cluster.ready()
     conn = await connect(cluster.database_url, "test")
@@ -124,7 +125,7 @@ async def test_the_next_one_leads_at_once_when_the_leader_is_killed_or_ends(clus
 
 
 async def test_a_port_for_metrics_that_is_taken_is_named(cluster: Cluster) -> None:
-    port = free_port()
+    port = reserved_port()
     cluster.api()
     cluster.scheduler(**{"metrics.port": port})
     await wait_until(lambda: "leading" in cluster.started[-1].said(), "it leads")

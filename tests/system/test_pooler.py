@@ -11,8 +11,9 @@ import psycopg
 import pytest
 
 from tests.conftest import Servers
+from tests.ports import reserved_port
 from tests.support import wait_until
-from tests.system.cluster import Cluster, free_port
+from tests.system.cluster import Cluster
 from tests.system.test_leaders import leading, overview, terms_of_placements
 from windlass.doctor.examine import examine
 from windlass.doctor.findings import Severity
@@ -33,7 +34,7 @@ def pooled_url(cluster: Cluster, servers: Servers) -> Iterator[str]:
     program = which("pgbouncer", path=PATH)
     if program is None:
         pytest.skip("no PgBouncer here (Debian: pgbouncer)")
-    direct, port = urlsplit(cluster.database_url), free_port()
+    direct, port = urlsplit(cluster.database_url), reserved_port()
     name, sockets = direct.path.strip("/"), parse_qs(direct.query)["host"][0]
     account = servers.postgres._folder.account  # pyright: ignore
     if account:  # PgBouncer runs as nobody who is root, and PostgreSQL knows its users by the system's

@@ -14,9 +14,10 @@ import pytest
 
 from tests.conftest import Servers
 from tests.house.documents import REFERENCE
+from tests.ports import reserved_port
 from tests.prometheus import ITS_OWN, Prometheus, choices, names, panels, prometheus, prometheus_missing, ready, rules
 from tests.support import wait_until
-from tests.system.cluster import Cluster, free_port
+from tests.system.cluster import Cluster
 from tests.system.conftest import _fresh
 from windlass.core.ids import NODE, NodeId
 from windlass.mint import new_id
@@ -57,7 +58,7 @@ class Watched:
 @pytest.fixture(scope="module")
 async def watched(servers: Servers, roomy_folder: Path, anyio_backend: str) -> AsyncIterator[Watched]:
     pages = {"windlass-api": 1, "windlass-scheduler": 2, "windlass-worker": 1}
-    ports = {job: [free_port() for _ in range(count)] for job, count in pages.items()}
+    ports = {job: [reserved_port() for _ in range(count)] for job, count in pages.items()}
     with _fresh(servers, roomy_folder) as cluster:
         api, schedulers, worker = ports["windlass-api"][0], ports["windlass-scheduler"], ports["windlass-worker"][0]
         cluster.api(**{"metrics.port": api})

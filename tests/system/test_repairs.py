@@ -8,8 +8,9 @@ import pytest
 import redis
 
 from tests.conftest import Servers
+from tests.ports import reserved_port
 from tests.support import wait_until
-from tests.system.cluster import Cluster, Role, free_port
+from tests.system.cluster import Cluster, Role
 from tests.system.test_outages import all_ran_once
 from windlass.crash import VARIABLE
 from windlass.stream.keys import FIELD
@@ -21,7 +22,7 @@ class Scene:
     """A cluster of one worker, and the leader's page of metrics."""
 
     def __init__(self, cluster: Cluster, stream: redis.Redis) -> None:
-        self.cluster, self.stream, self.port = cluster, stream, free_port()
+        self.cluster, self.stream, self.port = cluster, stream, reserved_port()
         cluster.api()
         self.scheduler: Role = cluster.scheduler(**{"metrics.port": self.port})
         self.worker: Role = cluster.worker()

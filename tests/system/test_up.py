@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.images import busybox_image, docker_missing
+from tests.ports import reserved_port
 from tests.support import wait_until
 from windlass.cli.up import get
 from windlass.driver.docker_profile import JOB as JOB_LABEL
@@ -31,7 +32,7 @@ class Up:
     def __init__(self, data: Path, *args: str) -> None:
         self.data = data
         self.output = data.parent / f"{data.name}.out"
-        self.port = _free_port()
+        self.port = reserved_port()
         self._file = self.output.open("w")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "windlass", "up", "--data", str(data), "--port", str(self.port), *args],
@@ -102,12 +103,6 @@ def containers_of(job: str) -> list[str]:
         return []
     command = ["docker", "ps", "--all", "--quiet", "--filter", f"label={JOB_LABEL}={job}"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, nullcontext, suppress
+from socket import socket
 from typing import Any
 
 import structlog
@@ -190,7 +191,7 @@ async def _keep_ringing(producer: Producer) -> None:
                 await producer.send(news=[wire.Happened()])
 
 
-def make_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
+def make_server(app: FastAPI, settings: Settings) -> "_Server":
     """The HTTP server around the application, not yet listening."""
     config = uvicorn.Config(
         app,
@@ -233,7 +234,16 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the process around it."""
+    """A server that leaves signals to the process around it, and reports in its log where it listens."""
 
     def capture_signals(self) -> Any:
         return nullcontext()
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listening in self.sockets():
+            log.info("api_listening", address="{}:{}".format(*listening.getsockname()))
+
+    def sockets(self) -> list[socket]:
+        """Return the sockets the server listens on; with port 0 they know the port."""
+        return [one for server in getattr(self, "servers", ()) for one in server.sockets]

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from windlass.chaos import engine
 from windlass.chaos.net import Net
 from windlass.embedded.child import Child, last_words
 from windlass.embedded.folder import DataFolder
+from windlass.embedded.ports import reserve_port
 from windlass.embedded.postgres import Postgres
 from windlass.embedded.valkey import Valkey
 from windlass.errors import WindlassError
@@ -105,7 +105,8 @@ class Cluster:
         self.folder, self.driver = folder, driver
         self.evidence = folder / "evidence"
         self.name = folder.name
-        self.ports = [free_port() for _ in range(apis)]
+        self._reserved = [reserve_port() for _ in range(apis)]
+        self.ports = [reserved.getsockname()[1] for reserved in self._reserved]
         self._counts = {"api": apis, "scheduler": schedulers, "worker": workers}
         self.members: dict[str, Member] = {}
         self.database_url = self.redis_url = ""
@@ -136,6 +137,8 @@ class Cluster:
             await asyncio.gather(self.postgres.stop(), self.valkey.stop())
             await self.net.close()
         finally:
+            for reserved in self._reserved:
+                reserved.close()
             for pid in self.strays():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -225,10 +228,3 @@ def mentioning(folder: Path) -> Iterator[int]:
                 told = ((entry / name).read_bytes() for name in ("environ", "cmdline"))
                 if any(mark in text and sign in text for text, sign in zip(told, _SIGNS, strict=True)):
                     yield int(entry.name)
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]

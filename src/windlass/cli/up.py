@@ -27,6 +27,7 @@ from windlass.client.models import Node, NodeList
 from windlass.core.quantity import show_cpu, show_size
 from windlass.embedded.child import last_words
 from windlass.embedded.folder import DataFolder
+from windlass.embedded.ports import reserve_port
 from windlass.embedded.postgres import Postgres
 from windlass.embedded.valkey import Valkey
 from windlass.errors import SettingsError, WindlassError
@@ -83,8 +84,8 @@ class Cluster:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Start, stay until stop is set, end. Raises WindlassError when it can't start."""
-        port = free_port(self._settings.api.port)
-        with DataFolder(self._data) as folder:
+        with reserve(self._settings.api.port) as reserved, DataFolder(self._data) as folder:
+            port = reserved.getsockname()[1]
             life = asyncio.create_task(self._live(folder, port))
             stopping = asyncio.create_task(stop.wait())
             try:
@@ -177,19 +178,15 @@ def offers(node: Node) -> str:
     )
 
 
-def free_port(port: int) -> int:
-    """The port, or any free one for 0. Raises SettingsError when somebody has it."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-            probe.listen()
-        except OSError as e:
-            raise SettingsError(
-                f"port {port} on {HOST} can't be had ({e.strerror}): stop what listens there, "
-                "or choose another one with --port"
-            ) from None
-        return probe.getsockname()[1]
+def reserve(port: int) -> socket.socket:
+    """Reserve the API's port, or any free one for 0. Raises SettingsError when another process has it."""
+    try:
+        return reserve_port(port, HOST)
+    except OSError as e:
+        raise SettingsError(
+            f"port {port} on {HOST} can't be had ({e.strerror}): stop what listens there, "
+            "or choose another one with --port"
+        ) from None
 
 
 def get(port: int, path: str) -> bytes:
