@@ -9,11 +9,14 @@ ARGS ?=
 SEEDS ?= 10000
 SEED ?=
 JOBS ?=
-# How many tests run at the same time; most of them wait more than they work. 0: one after the other.
-AT_ONCE ?= 3
+# A file that notes what failed and then passed alone; empty: nothing that failed runs again
+SECOND_LOOK ?=
+# Which test `make hunt` runs, and how often
+TEST ?=
+TIMES ?= 50
 BIN = "$(VENV)/bin"
 
-.PHONY: help install install-dev demo test check docs sim bench lock
+.PHONY: help install install-dev demo test hunt check docs sim bench lock
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -28,8 +31,11 @@ install-dev: ## the same with what tests and checks need
 demo: install ## start everything, run the examples as real jobs, stop everything
 	@$(BIN)/python examples/demo.py
 
-test: install-dev ## run the whole test suite
-	@$(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile $(ARGS)
+test: install-dev ## run the whole test suite, in three steps
+	@$(BIN)/python -m tests $(if $(SECOND_LOOK),--second-look "$(SECOND_LOOK)") $(ARGS)
+
+hunt: install-dev ## run one TEST beside busy loops until it fails, TIMES=50 at most
+	@$(BIN)/python -m tests.hunt "$(TEST)" $(TIMES)
 
 check: install-dev ## lint, format, types, layers, file sizes
 	$(BIN)/ruff check .

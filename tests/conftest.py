@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -20,7 +20,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from psycopg import sql
 
 from tests.images import docker_missing
-from tests.turns import turn
+from tests.steps import step_of
 from windlass.embedded.folder import DataFolder
 from windlass.embedded.postgres import Postgres
 from windlass.embedded.valkey import Valkey
@@ -114,10 +114,17 @@ def pytest_pycollect_makeitem(obj: object) -> None:
         pytest.mark.anyio(obj)
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark each test with its step, and with the step's guard against hanging unless it has one of its own."""
+    step = step_of(item)
+    item.add_marker(step.mark)
+    if item.get_closest_marker("timeout") is None:
+        item.add_marker(pytest.mark.timeout(step.hangs_s))
+
+
 #: The files that take longest: begun first, so that none of them is what the others wait for at the end.
 LONGEST = (
     "test_compose.py",
-    "test_mutations.py",
     "test_demo.py",
     "test_crashes.py",
     "test_commands.py",
@@ -127,18 +134,9 @@ LONGEST = (
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files stay whole, for each is one process's; within that the order is the random one. Those with tests that run
-    alone come last, when few others are left to wait for them."""
+    """Files stay whole, for each is one process's; within that the order is the random one."""
     ranks = {name: rank for rank, name in enumerate(LONGEST)}
-    alone = {item.path for item in items if item.get_closest_marker("alone")}
-    items.sort(key=lambda item: (item.path in alone, ranks.get(item.path.name, len(LONGEST))))
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Outside a test's time limit: it may have to wait for its turn."""
-    with turn(item):
-        return (yield)
+    items.sort(key=lambda item: ranks.get(item.path.name, len(LONGEST)))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -17,9 +17,6 @@ from tests.support import wait_until
 from windlass.core.access import sound
 from windlass.embedded.valkey import wheel
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.system]
-
-
 NO_REDIS = pytest.mark.skipif(shutil.which("redis-server") is None, reason="there is no redis-server; apt has one")
 NO_LEDGER = pytest.mark.skipif(sealed_postgres() is None, reason="there is no PostgreSQL of Debian's; apt has one")
 VALKEY = pytest.param(str(wheel().site / wheel().program), id="valkey")

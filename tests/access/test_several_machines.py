@@ -17,8 +17,6 @@ from tests.ports import reserved_port
 from tests.support import wait_until
 from windlass.embedded.valkey import wheel
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.system]
-
 SERVERS, MIGRATE, API, SCHEDULER, JOIN, WORKER = (
     block.text for block in section("docs/how-to/several-machines.md", "Run on several machines")
 )

@@ -41,7 +41,6 @@ async def test_from_the_beginning_and_only_one_jobs(api: Api):
         assert [e.id for e in await take(events, len(story) - 2)] == [e.id for e in everything[3:]]
 
 
-@pytest.mark.timeout(180)
 async def test_no_event_is_missed_or_doubled_under_concurrent_writers(api: Api):
     """Transactions commit out of order here: a reader that went by row numbers alone would skip some."""
     seen: list[Event] = []

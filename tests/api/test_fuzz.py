@@ -21,7 +21,6 @@ from tests.api.test_openapi import OPERATIONS
 from tests.conftest import Servers
 from windlass.core.fields import FIELDS
 
-pytestmark = pytest.mark.timeout(180)
 BOUNDED = settings(
     max_examples=25,
     deadline=None,

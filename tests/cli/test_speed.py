@@ -25,7 +25,6 @@ def seconds(*command: str) -> float:
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("command", ["ps", "show last", "logs job_1", "submit -f one.yaml", "run -d true", "--version"])
 def test_a_client_command_takes_less_than_the_limit(
     stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str

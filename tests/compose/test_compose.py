@@ -30,8 +30,6 @@ from windlass.core.access import sound
 
 pytestmark = [
     pytest.mark.docker,
-    pytest.mark.system,
-    pytest.mark.timeout(900),
     pytest.mark.skipif(bool(compose_missing()), reason=compose_missing()),
 ]
 

@@ -22,8 +22,6 @@ from tests.system.test_up import Up
 from windlass.core.access import Role, make_token
 from windlass.core.quantity import parse_size
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(150)]
-
 #: What must be in no bundle; each has letters that URLs, JSON and shells write in another way.
 PLANTED = {
     place: f'q7x{place}q7x/+ &="é'

@@ -24,8 +24,6 @@ from windlass.embedded import postgres
 from windlass.embedded.folder import DataFolder
 from windlass.sources import load
 
-pytestmark = pytest.mark.timeout(60)
-
 GB = 2**30
 
 

@@ -14,8 +14,6 @@ from windlass.doctor.site import Role
 from windlass.embedded import postgres
 from windlass.embedded.folder import DataFolder
 
-pytestmark = pytest.mark.timeout(60)
-
 
 async def test_servers_that_take_a_connection_and_say_nothing(tmp_path: Path):
     """The connections are made: it is the answers that never come."""

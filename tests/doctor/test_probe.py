@@ -17,8 +17,6 @@ from windlass.doctor.examine import examine
 from windlass.doctor.findings import Finding, Notes, Severity
 from windlass.doctor.site import Role
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
-
 SCRIPT = Path(probe.__file__).with_name("probe.sh")
 #: What nothing on this machine may let through.
 DENIED = {"mount", "mknod", "namespaces", "raw_socket", "kernel_settings", "sysrq", "kernel_memory", "cgroups", "disks",

@@ -11,8 +11,6 @@ from tests.support import wait_until
 from windlass.core.states import Cause
 from windlass.driver.base import DriverFault, EngineUnavailable, Outcome
 
-pytestmark = pytest.mark.timeout(120)
-
 SOME_CODES = [0, 1, 2, 125, 126, 127, 128, 254, 255]
 
 

@@ -7,8 +7,6 @@ import pytest
 from tests.driver.conftest import CommandStage, Stage
 from tests.driver.play import follow, opened, read, run
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def test_streams_are_kept_apart(stage: Stage):
     async def scenario():

@@ -16,7 +16,7 @@ from windlass.driver.base import AnswerLost, DriverFault
 from windlass.driver.docker_engine import Engine
 from windlass.driver.docker_profile import Profile
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.docker]
 
 
 def play(docker: DockerStage, spec, **options):

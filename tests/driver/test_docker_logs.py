@@ -137,7 +137,6 @@ def test_what_the_engine_tells_again_is_dropped():
 
 
 @pytest.mark.docker
-@pytest.mark.timeout(180)
 def test_a_flood_is_read_whole_and_in_little_memory(docker: DockerStage):
     lines, width = 200_000, 1000
 

@@ -20,8 +20,6 @@ from windlass.driver.base import DriverFault, EngineUnavailable, Outcome, Ticket
 from windlass.driver.docker import DockerDriver
 from windlass.driver.docker_engine import Engine, negotiate
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture
 def engine() -> Iterator[OwnEngine]:

@@ -14,8 +14,6 @@ from tests.driver.conftest import ProcessStage
 from tests.driver.play import opened, read, run
 from windlass.core.states import Cause
 
-pytestmark = pytest.mark.timeout(120)
-
 VANDALS = {
     "removes its folder": "rmdir $PWD",
     "removes its outputs": "rm ../stdout ../stderr",

@@ -19,7 +19,7 @@ from windlass.driver.kubernetes_access import Access, Token
 from windlass.driver.kubernetes_logs import MISSING
 from windlass.driver.kubernetes_pod import pod_name
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.docker]
 
 
 async def begun(stage: KubernetesStage, driver: Driver, script: str = "sleep 60", **fields: object) -> Ticket:

@@ -31,8 +31,6 @@ MISSING = (
 )
 pytestmark = [
     pytest.mark.docker,
-    pytest.mark.system,
-    pytest.mark.timeout(1200),
     pytest.mark.skipif(bool(MISSING), reason=MISSING),
 ]
 IMAGE = "windlass-test/kubernetes/windlass:test"

@@ -18,7 +18,7 @@ from tests.support import wait_until
 from tests.system.cluster import Cluster, Role
 from windlass.chaos.proxy import HOLD, Proxy
 
-pytestmark = [pytest.mark.system, pytest.mark.docker, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.docker]
 
 #: A node is lost after a few seconds of silence here, and ends what runs there before.
 HASTY: dict[str, Any] = {"node_suspect_s": 1.2, "node_lost_s": 3}

@@ -11,8 +11,6 @@ import pytest
 from tests.system.cluster import Cluster, Role
 from tests.system.test_outages import all_ran_once
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
-
 
 async def test_a_job_starts_at_its_moment(calm: Cluster):
     moment = datetime.now(UTC) + timedelta(seconds=3)

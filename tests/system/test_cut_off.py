@@ -15,7 +15,7 @@ from tests.system.cluster import Cluster, Job, Role
 from tests.system.test_fence import FENCE_S, LOST_S, latest, told, uptime, watchdog_of
 from windlass.chaos.proxy import DROP, PASS, Proxy
 
-pytestmark = [pytest.mark.system, pytest.mark.docker, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.docker]
 
 PLAIN = ("process", "docker")
 EXCLUSIVE = ("exclusive-process", "exclusive-docker")

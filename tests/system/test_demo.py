@@ -13,8 +13,6 @@ import pytest
 
 from tests.system.test_up import left_in
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
-
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 BATCH = 24

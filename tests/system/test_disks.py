@@ -7,7 +7,6 @@ from itertools import count
 from pathlib import Path
 
 import httpx2
-import pytest
 from anyio.from_thread import start_blocking_portal
 
 from tests.support import wait_until
@@ -16,8 +15,6 @@ from tests.system.test_outages import all_ran_once
 from windlass.embedded.folder import DataFolder
 from windlass.embedded.postgres import Postgres
 from windlass.store.migrate import migrate
-
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 
 @contextmanager

@@ -17,8 +17,6 @@ from tests.system.cluster import Cluster, Role
 from tests.system.test_outages import all_ran_once, start_valkey, stop_valkey
 from windlass.chaos.proxy import DROP, PASS, Proxy
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
-
 STREAM_EVENTS = {"redis_degraded", "redis_back", "stream_repaired", "entry_parked"}
 
 

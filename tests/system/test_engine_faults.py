@@ -14,7 +14,7 @@ from tests.system.test_outages import all_ran_once
 from windlass.chaos.proxy import HOLD, PASS, Proxy
 from windlass.driver import taken_down
 
-pytestmark = [pytest.mark.system, pytest.mark.docker, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.docker]
 
 
 def drivers(cluster: Cluster) -> list[str]:

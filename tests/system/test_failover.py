@@ -22,8 +22,6 @@ from windlass.embedded.account import reachable, unprivileged
 from windlass.embedded.postgres import wheel
 from windlass.store.migrate import migrate
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(150)]
-
 BACK_S = 10
 
 

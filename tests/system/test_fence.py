@@ -11,7 +11,7 @@ from tests.system.cluster import Cluster, Role
 from windlass.watchdog.procfs import running
 from windlass.watchdog.protocol import LOCK
 
-pytestmark = [pytest.mark.system, pytest.mark.docker, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.docker]
 
 FENCE_S, LOST_S = 2.0, 4.0
 #: The first attempt shows for ever that it runs; the second ends at once.

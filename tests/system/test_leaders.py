@@ -5,15 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import httpx2
 import psycopg
-import pytest
 
 from tests.ports import reserved_port
 from tests.support import wait_until
 from tests.system.cluster import Cluster, Job, Role
 from windlass.store import leases
 from windlass.store.db import Conn, connect
-
-pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
 
 #: The term of each placement, in the order in which they were committed.
 TERMS = """

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import httpx2
 import psycopg
-import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from tests.conftest import Servers
@@ -20,8 +19,6 @@ from tests.system.cluster import Cluster
 from tests.system.test_outages import all_ran_once, start_postgres
 from windlass.chaos.postgres_ear import PostgresEar
 from windlass.chaos.proxy import DROP, PASS, Proxy
-
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 
 def postmaster(servers: Servers) -> int:

@@ -8,8 +8,6 @@ import pytest
 from tests.support import wait_until
 from tests.system.cluster import Cluster
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
-
 BESIDE = ("docker", "process")
 BOTH = pytest.mark.parametrize("driver", ["process", pytest.param("docker", marks=pytest.mark.docker)])
 

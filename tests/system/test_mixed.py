@@ -14,7 +14,7 @@ import windlass
 from tests.support import wait_until
 from tests.system.cluster import Cluster, Job, Role
 
-pytestmark = [pytest.mark.system, pytest.mark.docker, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.docker]
 
 #: The last commit of version 0.2.
 BEFORE = "feb6978b6f7d15f2f9cfe0565d196c7bdd08a4e9"

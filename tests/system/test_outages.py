@@ -3,15 +3,12 @@
 import time
 
 import httpx2
-import pytest
 import redis
 
 from tests.conftest import Servers
 from tests.images import docker_missing
 from tests.support import wait_until
 from tests.system.cluster import Cluster, Job
-
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 
 def stop_valkey(servers: Servers) -> None:

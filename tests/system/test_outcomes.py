@@ -9,8 +9,6 @@ import pytest
 from tests.support import wait_until
 from tests.system.cluster import Cluster
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
-
 BOTH = pytest.mark.parametrize("driver", ["process", pytest.param("docker", marks=pytest.mark.docker)])
 
 

@@ -7,8 +7,6 @@ import pytest
 from tests.support import wait_until
 from tests.system.cluster import Cluster
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
-
 MIB = 2**20
 CAP = 10 * MIB
 GAP = re.compile(rb"\n\[windlass: (\d+) bytes of stdout are not kept\]\n")

@@ -22,8 +22,6 @@ from tests.images import busybox_image
 from tests.system.test_up import Up
 from windlass import __version__
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
-
 MARK = "\x1e"
 #: What a page may use beside Windlass and what every Debian has.
 PROGRAMS = ("curl", "jq")

@@ -7,8 +7,6 @@ import pytest
 from tests.support import wait_until
 from tests.system.cluster import Cluster
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
-
 SPECS = {
     "word": '{"driver":"future","command":["true"]}',
     "type": '{"driver":"process","command":["true"],"resources":{"cpu":"many"}}',

@@ -21,8 +21,6 @@ from windlass.doctor.site import Role, Site
 from windlass.sources import load
 from windlass.store.db import SESSION
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
-
 POOLED = {"database.pooler": "transaction"}
 #: Debian keeps it where users don't look.
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"

@@ -26,8 +26,6 @@ from windlass.stream.keys import Keys
 from windlass.stream.produce import Producer, connect
 
 pytestmark = [
-    pytest.mark.system,
-    pytest.mark.timeout(120),
     pytest.mark.skipif(bool(prometheus_missing()), reason=prometheus_missing() or "it is here"),
 ]
 NODES = 100

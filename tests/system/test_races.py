@@ -5,12 +5,9 @@ import random
 
 import httpx2
 import psycopg
-import pytest
 
 from tests.support import wait_until
 from tests.system.cluster import Cluster
-
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 JOBS, USERS = 500, 8
 #: What belongs to a job, and goes with it.

@@ -15,8 +15,6 @@ from tests.system.test_outages import all_ran_once
 from windlass.crash import VARIABLE
 from windlass.stream.keys import FIELD
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
-
 
 class Scene:
     """A cluster of one worker, and the leader's page of metrics."""

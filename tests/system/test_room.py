@@ -3,12 +3,8 @@
 import itertools
 import random
 
-import pytest
-
 from tests.support import wait_until
 from tests.system.cluster import Cluster, Job
-
-pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
 
 MIB = 2**20
 

@@ -23,8 +23,6 @@ from tests.support import wait_until
 from windlass.cli.up import get
 from windlass.driver.docker_profile import JOB as JOB_LABEL
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
-
 
 class Up:
     """One `windlass up` on a folder, its output in a file."""
@@ -126,7 +124,6 @@ def started(data: Path) -> Iterator[list[Up]]:
     assert left_in(data) == {}
 
 
-@pytest.mark.alone
 async def test_it_starts_says_where_things_are_and_leaves_nothing_behind(data: Path, started: list[Up]) -> None:
     begin = time.monotonic()
     started.append(up := Up(data))

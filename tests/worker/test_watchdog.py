@@ -25,8 +25,6 @@ from windlass.watchdog.protocol import EXITS, FENCED, LEASE, LOCK, SOCKET
 from windlass.worker import clock
 from windlass.worker.lease import Lease
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.fixture
 def stage(tmp_path: Path) -> ProcessStage:
