@@ -98,31 +98,35 @@ class Keeper:
             self._folder.mkdir(parents=True, exist_ok=True)
             try:
                 async with asyncio.timeout(_START_S):
-                    line, hello = await self._reach()
+                    line = await self._reach()
             except (TimeoutError, OSError) as error:
                 raise EngineUnavailable(f"the watchdog does not answer: {error or 'no word from it'}") from error
             if self._closed:  # meanwhile: nobody would ever let go of it
                 line.close()
                 await line.closed.wait()
                 raise EngineUnavailable("the agent has let go of the watchdog")
-            self._line = line
-            self._met, self.since = True, hello["since"]
-            owed, self._owed = self._owed, set[AttemptId]()
-            for attempt_id in owed:
-                self._send({"op": "forget", "attempt": attempt_id})
-            for one in hello["kept"]:
-                if one["attempt"] in owed:
-                    continue
-                process = self.processes.setdefault(AttemptId(one["attempt"]), Process(one["pid"], one["fence"]))
-                process.orphan = False
-                if one["exit"] is not None:
-                    process.end(Exit(*one["exit"]))
-            line.hear()
-            self._send({"op": "limit", "seconds": self._limit_s})
-            if self._guarded is not None:
-                self._send(self._guarded)
 
-    async def _reach(self) -> tuple[Line, dict[str, Any]]:
+    def _greeted(self, line: Line, hello: dict[str, Any]) -> None:
+        """Take in what the watchdog keeps. Called as its greeting is read, before any end that follows it."""
+        if self._closed:
+            return
+        self._line = line
+        self._met, self.since = True, hello["since"]
+        owed, self._owed = self._owed, set[AttemptId]()
+        for attempt_id in owed:
+            self._send({"op": "forget", "attempt": attempt_id})
+        for one in hello["kept"]:
+            if one["attempt"] in owed:
+                continue
+            process = self.processes.setdefault(AttemptId(one["attempt"]), Process(one["pid"], one["fence"]))
+            process.orphan = False
+            if one["exit"] is not None:
+                process.end(Exit(*one["exit"]))
+        self._send({"op": "limit", "seconds": self._limit_s})
+        if self._guarded is not None:
+            self._send(self._guarded)
+
+    async def _reach(self) -> Line:
         while True:
             with contextlib.suppress(OSError):
                 return await self._connect()
@@ -132,7 +136,7 @@ class Keeper:
                 raise OSError(f"it can't be started: {self._last_words()}")
             await asyncio.sleep(0.01)
 
-    async def _connect(self) -> tuple[Line, dict[str, Any]]:
+    async def _connect(self) -> Line:
         """Raises OSError when none is there, or the one there is about to end."""
         folder = os.open(self._folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         door = socket.socket(socket.AF_UNIX)
@@ -144,12 +148,13 @@ class Keeper:
         finally:
             os.close(folder)
         loop = asyncio.get_running_loop()
-        _, line = await loop.create_unix_connection(lambda: Line(self._ended, self._lost), sock=door)
+        _, line = await loop.create_unix_connection(lambda: Line(self._greeted, self._ended, self._lost), sock=door)
         try:
-            return line, await line.greeted
+            await line.greeted
         except BaseException:
             line.close()
             raise
+        return line
 
     async def _start(self) -> int:
         root = Path(windlass.watchdog.__file__).parent
@@ -276,7 +281,8 @@ class Keeper:
         for attempt_id, process in self.processes.items():
             if not process.done.done() and process.pid:
                 self.watch(attempt_id, process.pid, process.fence)
-        self._reviving = asyncio.create_task(self._revive())
+        if self._reviving is None or self._reviving.done():
+            self._reviving = asyncio.create_task(self._revive())
 
     async def hold(self) -> None:
         """Connect now, or else as soon as it can be."""
@@ -287,10 +293,9 @@ class Keeper:
             self._reviving = asyncio.create_task(self._revive())
 
     async def _revive(self) -> None:
-        while True:
+        while not self.connected:
             try:
                 await self.open()
-                return
             except EngineUnavailable as error:
                 log.warning("watchdog_missing", error=str(error))
                 await asyncio.sleep(_RETRY_S)
