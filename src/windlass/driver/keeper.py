@@ -27,6 +27,7 @@ log = structlog.get_logger("worker")
 
 _START_S = 10.0
 _RETRY_S = 0.5
+_INVENTORY_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,12 @@ class Exit:
     code: int
     signalled: bool
     ran_s: float | None = field(default=None, compare=False)
+
+
+def exit_of(kept: dict[str, Any]) -> Exit:
+    """How a process ended, from the watchdog's list of what it keeps."""
+    code, signalled = kept["exit"]
+    return Exit(code, signalled, kept.get("ran_s"))
 
 
 @dataclass(slots=True)
@@ -71,7 +78,7 @@ class Keeper:
         self.since: float | None = None
         self._line: Line | None = None
         self._owed: set[AttemptId] = set()  # forgotten while it was away
-        self._met = False
+        self._met, self._version = False, 1
         self._guarded: dict[str, Any] | None = None
         self._opening = asyncio.Lock()
         self._closed = False
@@ -111,7 +118,7 @@ class Keeper:
         if self._closed:
             return
         self._line = line
-        self._met, self.since = True, hello["since"]
+        self._met, self.since, self._version = True, hello["since"], hello.get("v", 1)
         owed, self._owed = self._owed, set[AttemptId]()
         for attempt_id in owed:
             self._send({"op": "forget", "attempt": attempt_id})
@@ -121,7 +128,7 @@ class Keeper:
             process = self.processes.setdefault(AttemptId(one["attempt"]), Process(one["pid"], one["fence"]))
             process.orphan = False
             if one["exit"] is not None:
-                process.end(Exit(*one["exit"]))
+                process.end(exit_of(one))
         self._send({"op": "limit", "seconds": self._limit_s})
         if self._guarded is not None:
             self._send(self._guarded)
@@ -243,6 +250,16 @@ class Keeper:
             self._send({"op": "forget", "attempt": attempt_id})
         else:
             self._owed.add(attempt_id)
+
+    async def inventory(self) -> dict[str, dict[str, Any]] | None:
+        """What the watchdog keeps, by attempt id. None: it is away, does not answer, or is too old to be asked."""
+        if self._line is None or self._line.lost or self._version < _INVENTORY_VERSION:
+            return None
+        try:
+            answer = await self._line.ask({"op": "inventory"})
+        except (TimeoutError, EngineUnavailable):
+            return None
+        return {one["attempt"]: one for one in answer["kept"]}
 
     def guard(self, address: str, labels: Sequence[str]) -> None:
         """The containers with these labels, at the engine of this address, are to be ended with the rest."""
