@@ -27,6 +27,7 @@ log = structlog.get_logger("worker")
 
 _START_S = 10.0
 _RETRY_S = 0.5
+_INVENTORY_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,12 @@ class Exit:
     code: int
     signalled: bool
     ran_s: float | None = field(default=None, compare=False)
+
+
+def exit_of(kept: dict[str, Any]) -> Exit:
+    """How a process ended, from the watchdog's list of what it keeps."""
+    code, signalled = kept["exit"]
+    return Exit(code, signalled, kept.get("ran_s"))
 
 
 @dataclass(slots=True)
@@ -71,7 +78,7 @@ class Keeper:
         self.since: float | None = None
         self._line: Line | None = None
         self._owed: set[AttemptId] = set()  # forgotten while it was away
-        self._met = False
+        self._met, self._version = False, 1
         self._guarded: dict[str, Any] | None = None
         self._opening = asyncio.Lock()
         self._closed = False
@@ -98,31 +105,35 @@ class Keeper:
             self._folder.mkdir(parents=True, exist_ok=True)
             try:
                 async with asyncio.timeout(_START_S):
-                    line, hello = await self._reach()
+                    line = await self._reach()
             except (TimeoutError, OSError) as error:
                 raise EngineUnavailable(f"the watchdog does not answer: {error or 'no word from it'}") from error
             if self._closed:  # meanwhile: nobody would ever let go of it
                 line.close()
                 await line.closed.wait()
                 raise EngineUnavailable("the agent has let go of the watchdog")
-            self._line = line
-            self._met, self.since = True, hello["since"]
-            owed, self._owed = self._owed, set[AttemptId]()
-            for attempt_id in owed:
-                self._send({"op": "forget", "attempt": attempt_id})
-            for one in hello["kept"]:
-                if one["attempt"] in owed:
-                    continue
-                process = self.processes.setdefault(AttemptId(one["attempt"]), Process(one["pid"], one["fence"]))
-                process.orphan = False
-                if one["exit"] is not None:
-                    process.end(Exit(*one["exit"]))
-            line.hear()
-            self._send({"op": "limit", "seconds": self._limit_s})
-            if self._guarded is not None:
-                self._send(self._guarded)
 
-    async def _reach(self) -> tuple[Line, dict[str, Any]]:
+    def _greeted(self, line: Line, hello: dict[str, Any]) -> None:
+        """Take in what the watchdog keeps. Called as its greeting is read, before any end that follows it."""
+        if self._closed:
+            return
+        self._line = line
+        self._met, self.since, self._version = True, hello["since"], hello.get("v", 1)
+        owed, self._owed = self._owed, set[AttemptId]()
+        for attempt_id in owed:
+            self._send({"op": "forget", "attempt": attempt_id})
+        for one in hello["kept"]:
+            if one["attempt"] in owed:
+                continue
+            process = self.processes.setdefault(AttemptId(one["attempt"]), Process(one["pid"], one["fence"]))
+            process.orphan = False
+            if one["exit"] is not None:
+                process.end(exit_of(one))
+        self._send({"op": "limit", "seconds": self._limit_s})
+        if self._guarded is not None:
+            self._send(self._guarded)
+
+    async def _reach(self) -> Line:
         while True:
             with contextlib.suppress(OSError):
                 return await self._connect()
@@ -132,7 +143,7 @@ class Keeper:
                 raise OSError(f"it can't be started: {self._last_words()}")
             await asyncio.sleep(0.01)
 
-    async def _connect(self) -> tuple[Line, dict[str, Any]]:
+    async def _connect(self) -> Line:
         """Raises OSError when none is there, or the one there is about to end."""
         folder = os.open(self._folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         door = socket.socket(socket.AF_UNIX)
@@ -144,12 +155,13 @@ class Keeper:
         finally:
             os.close(folder)
         loop = asyncio.get_running_loop()
-        _, line = await loop.create_unix_connection(lambda: Line(self._ended, self._lost), sock=door)
+        _, line = await loop.create_unix_connection(lambda: Line(self._greeted, self._ended, self._lost), sock=door)
         try:
-            return line, await line.greeted
+            await line.greeted
         except BaseException:
             line.close()
             raise
+        return line
 
     async def _start(self) -> int:
         root = Path(windlass.watchdog.__file__).parent
@@ -239,6 +251,16 @@ class Keeper:
         else:
             self._owed.add(attempt_id)
 
+    async def inventory(self) -> dict[str, dict[str, Any]] | None:
+        """What the watchdog keeps, by attempt id. None: it is away, does not answer, or is too old to be asked."""
+        if self._line is None or self._line.lost or self._version < _INVENTORY_VERSION:
+            return None
+        try:
+            answer = await self._line.ask({"op": "inventory"})
+        except (TimeoutError, EngineUnavailable):
+            return None
+        return {one["attempt"]: one for one in answer["kept"]}
+
     def guard(self, address: str, labels: Sequence[str]) -> None:
         """The containers with these labels, at the engine of this address, are to be ended with the rest."""
         self._guarded = {"op": "guard", "address": address, "labels": list(labels)}
@@ -276,7 +298,8 @@ class Keeper:
         for attempt_id, process in self.processes.items():
             if not process.done.done() and process.pid:
                 self.watch(attempt_id, process.pid, process.fence)
-        self._reviving = asyncio.create_task(self._revive())
+        if self._reviving is None or self._reviving.done():
+            self._reviving = asyncio.create_task(self._revive())
 
     async def hold(self) -> None:
         """Connect now, or else as soon as it can be."""
@@ -287,10 +310,9 @@ class Keeper:
             self._reviving = asyncio.create_task(self._revive())
 
     async def _revive(self) -> None:
-        while True:
+        while not self.connected:
             try:
                 await self.open()
-                return
             except EngineUnavailable as error:
                 log.warning("watchdog_missing", error=str(error))
                 await asyncio.sleep(_RETRY_S)

@@ -12,14 +12,19 @@ ANSWER = "n"  # the number of what is answered
 
 
 class Line(asyncio.Protocol):
-    """One connection. `greeted` is what the watchdog says first."""
+    """One connection. Pass on the greeting and the ends as they are read, in their order: the greeting is the state
+    that the ends change. `greeted` is done once the greeting was taken in."""
 
-    def __init__(self, ended: Callable[[dict[str, Any]], None], lost: "Callable[[Line], None]") -> None:
+    def __init__(
+        self,
+        greeting: "Callable[[Line, dict[str, Any]], None]",
+        ended: Callable[[dict[str, Any]], None],
+        lost: "Callable[[Line], None]",
+    ) -> None:
         self._loop = asyncio.get_running_loop()
-        self.greeted: asyncio.Future[dict[str, Any]] = self._loop.create_future()
+        self.greeted: asyncio.Future[None] = self._loop.create_future()
         self.lost, self.closed = False, asyncio.Event()
-        self._tell_ended, self._tell_lost = ended, lost
-        self._early: list[dict[str, Any]] | None = []  # ends told before anyone knew what the greeting says is kept
+        self._tell_greeting, self._tell_ended, self._tell_lost = greeting, ended, lost
         self._transport: asyncio.Transport | None = None
         self._read, self._unsent = b"", list[bytes]()
         self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -33,19 +38,14 @@ class Line(asyncio.Protocol):
         for line in lines:
             message = json.loads(line)
             if "end" in message:
-                self._tell_ended(message) if self._early is None else self._early.append(message)
+                self._tell_ended(message)
             elif ANSWER in message:
                 waiting = self._asked.pop(message[ANSWER], None)
                 if waiting is not None and not waiting.done():
                     waiting.set_result(message)
             elif not self.greeted.done():
-                self.greeted.set_result(message)
-
-    def hear(self) -> None:
-        """From now on ends are told, those first that came with the greeting."""
-        early, self._early = self._early or [], None
-        for message in early:
-            self._tell_ended(message)
+                self._tell_greeting(self, message)
+                self.greeted.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
@@ -81,9 +81,11 @@ class Line(asyncio.Protocol):
             self._transport.write(b"".join(unsent))
 
     def close(self) -> None:
+        """Send what is queued, and nothing after it."""
         if self._transport is not None:
             self._flush()
             self._transport.close()
+        self.lost = True
 
     def drop(self) -> None:
         """Let go at once: what was not sent by now never will be, and nothing more is sent or heard."""

@@ -17,13 +17,14 @@ for _collector in (GC_COLLECTOR, PLATFORM_COLLECTOR):
     REGISTRY.unregister(_collector)
 
 #: Every kind of repair.
-MISSING_LAUNCH, UNKNOWN_ATTEMPT, UNREPORTED_END, OUTBOX_STUCK, POISON_ENTRY, POISON_TASK = KINDS = (
+MISSING_LAUNCH, UNKNOWN_ATTEMPT, UNREPORTED_END, OUTBOX_STUCK, POISON_ENTRY, POISON_TASK, PROCESS_GONE = KINDS = (
     "missing_launch",
     "unknown_attempt",
     "unreported_end",
     "outbox_stuck",
     "poison_entry",
     "poison_task",
+    "process_gone",
 )
 
 BUILD = gauge(
@@ -47,5 +48,5 @@ REPAIRS = counter(
 def built(role: str) -> None:
     """Say what this process is, and begin what it may count."""
     BUILD.labels(__version__, platform.python_version(), role).set(1)
-    for kind in (POISON_ENTRY,) if role == WORKER else KINDS:
+    for kind in (POISON_ENTRY, PROCESS_GONE) if role == WORKER else KINDS:
         REPAIRS.labels(kind)

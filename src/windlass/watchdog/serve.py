@@ -120,11 +120,13 @@ class Watchdog:
         self._agents[line.fileno()] = agent
         self._poll.register(line.fileno(), select.POLLIN)
         self._first_until = 0.0
-        kept = [
-            {"attempt": one.attempt, "fence": one.fence, "pid": one.pid, "exit": one.exit}
+        agent.send({"v": VERSION, "pid": os.getpid(), "since": self._since, "kept": self._inventory()})
+
+    def _inventory(self) -> list[dict[str, object]]:
+        return [
+            {"attempt": one.attempt, "fence": one.fence, "pid": one.pid, "exit": one.exit, "ran_s": one.ran_s}
             for one in self._keeper.kept.values()
         ]
-        agent.send({"v": VERSION, "pid": os.getpid(), "since": self._since, "kept": kept})
 
     def _keep_door(self) -> None:
         """Should somebody have removed it, or put another one in its place, there is a new one."""
@@ -174,6 +176,8 @@ class Watchdog:
         match ask["op"]:
             case "spawn":
                 return {"n": ask["n"], **self._spawn(ask)}
+            case "inventory":
+                return {"n": ask["n"], "kept": self._inventory()}
             case "signal":
                 self._keeper.signal(ask["attempt"], ask["number"])
             case "forget":

@@ -16,6 +16,7 @@ from windlass.core.states import Driver
 from windlass.driver import base
 from windlass.driver.base import EngineUnavailable, Facts
 from windlass.driver.keeper import Keeper
+from windlass.driver.keeper_sweep import sweep
 from windlass.errors import SettingsError, WindlassError
 from windlass.metrics import worker as metrics
 from windlass.settings import Settings
@@ -45,6 +46,8 @@ log = structlog.get_logger("worker")
 
 READ_S = 2.0
 FACTS_S = 5.0
+#: Seconds between comparisons of the processes held for running with those the watchdog keeps.
+SWEEP_S = 5.0
 #: Seconds between looks whether this node is cut off; with a stop's one second, within node_lost_s - self_fence_s.
 FENCE_S = 1.0
 #: Bytes that must be free in the data folder for new work: what runs needs some for its output and its end.
@@ -100,6 +103,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             access = asyncio.create_task(keep_access(http, mine.data, health))
             stack.callback(access.cancel)
         await keeper.hold()
+        sweeping = asyncio.create_task(_sweep(keeper))
+        stack.callback(sweeping.cancel)
         with hangup(stop) as leave:
             await _run(agent, reader, exchange, Neighbours(mine, keeper), mine, stop, leave)
         for driver in drivers.values():
@@ -256,6 +261,12 @@ async def _fence(agent: Agent) -> None:
     while not all(driver.watched for driver in agent.drivers.values()):
         await asyncio.sleep(FENCE_S)
         agent.fence()
+
+
+async def _sweep(keeper: Keeper) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        await sweep(keeper)
 
 
 async def _obey(agent: Agent, reader: GroupReader[wire.Command], bench: Bench) -> None:
