@@ -65,19 +65,9 @@ def checked(done: subprocess.CompletedProcess[str], faults: int, jobs: int) -> d
 
 
 def some(kinds: list[str], count: int, seed: int) -> tuple[str, ...]:
-    """Return options for so many faults of these kinds; the duration only bounds it, for a slot may be long in coming."""
-    return (
-        "--duration",
-        "200s",
-        "--every",
-        "0.7s",
-        "--count",
-        str(count),
-        "--seed",
-        str(seed),
-        "--faults",
-        ",".join(kinds),
-    )
+    """Return options for so many faults of these kinds. The duration only bounds them: a slot may be long in coming."""
+    options = ("--duration", "200s", "--every", "0.7s", "--count", str(count), "--seed", str(seed))
+    return (*options, "--faults", ",".join(kinds))
 
 
 def test_twelve_faults_of_a_process_cluster(tmp_path: Path, roomy_folder: Path) -> None:
