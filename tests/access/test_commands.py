@@ -61,7 +61,7 @@ async def ready(site: Site, count: int = 1, **environ: str) -> list[dict]:
         return fresh if len(fresh) >= count else None
 
     try:
-        found = await wait_until(look, f"{count} nodes are ready", 40)
+        found = await wait_until(look, f"{count} nodes are ready")
     except AssertionError as error:
         raise AssertionError(f"{error}\n{site.said()}") from None
     assert found is not None

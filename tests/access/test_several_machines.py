@@ -85,7 +85,7 @@ async def test_the_page_makes_a_cluster(desk: Desk) -> None:
         asked = ["bash", "-c", desk.typed(f"{token}windlass token whoami")]
         return subprocess.run(asked, env=desk.env, capture_output=True, timeout=60).returncode == 0
 
-    await wait_until(let_in, "the API knows its admin", 60)
+    await wait_until(let_in, "the API knows its admin")
     desk.here["wlj_..."] = desk.run(JOIN).strip()
     desk.start(WORKER)
     assert desk.run(f"{token}windlass run -q -- echo hello") == "hello\n", desk.said()

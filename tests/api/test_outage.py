@@ -55,7 +55,7 @@ async def healed(own: Own) -> None:
         answer = await own.api.http.get("/readyz")
         return answer.json()["checks"] == {"ledger": "ok", "stream": "ok"}
 
-    await wait_until(ready, "the API is ready again", 15)
+    await wait_until(ready, "the API is ready again")
 
 
 async def count_jobs(own: Own) -> int:
@@ -124,10 +124,10 @@ async def test_a_yes_is_kept_whenever_the_ledger_dies(own: Own):
             group.create_task(submit())
         await wait_until(lambda: len(accepted) > 50, "some are accepted")
         own.postgres.kill()
-        await wait_until(lambda: refused, "the outage is told", 15)
+        await wait_until(lambda: refused, "the outage is told")
         await own.postgres.start()
         mark = len(accepted)
-        await wait_until(lambda: len(accepted) > mark + 20, "submits are accepted again", 15)
+        await wait_until(lambda: len(accepted) > mark + 20, "submits are accepted again")
         over.set()
     for job_id in accepted:
         assert (await own.api.http.get(f"/v1/jobs/{job_id}")).status_code == 200
@@ -196,7 +196,7 @@ async def test_without_the_stream_everything_works_slower(own: Own):
             assert answer.status_code == 200
             return answer.json()["checks"]["stream"] == "degraded"
 
-        await wait_until(degraded, "the API says so", 15)
+        await wait_until(degraded, "the API says so")
         assert (await own.api.http.post(f"/v1/jobs/{job_id}/cancel")).status_code == 202
         assert (await asyncio.wait_for(waiting, 5)).json()["state"] == "cancelled"
     finally:

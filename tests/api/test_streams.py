@@ -53,7 +53,7 @@ async def test_who_hangs_up_is_forgotten(api: Api):
     await wait_until(lambda: api.listeners == 10 * (1 + 3 + 1), "all of them listen")
     for plug in plugs:
         plug.close()
-    await wait_until(lambda: api.listeners <= 10, "streams of those who hung up are over", 5)
+    await wait_until(lambda: api.listeners <= 10, "streams of those who hung up are over")
     await wait_until(lambda: borrowed(api) == 0, "no connection is held")
     assert await asyncio.wait_for(api.job(job_id), 5)
 
@@ -78,7 +78,7 @@ async def test_readers_that_do_not_read_hold_little(api: Api):
     assert held / readers < 1.2 * 2**20, f"{held / readers / 2**20:.2f} MiB per reader"
     assert borrowed(api) == 0
     assert (await api.http.get("/readyz")).status_code == 200
-    await wait_until(lambda: api.listeners == 0, "streams of those who hung up are over", 5)
+    await wait_until(lambda: api.listeners == 0, "streams of those who hung up are over")
 
 
 async def test_many_readers_share_few_connections_to_the_ledger(api: Api):

@@ -70,7 +70,7 @@ async def _broken_off(url: str, halt: str) -> None:
     with psycopg.connect(url) as blocker, psycopg.connect(url, autocommit=True) as admin:
         blocker.execute(halt)  # pyright: ignore
         running = asyncio.create_task(migrate.migrate(url))
-        (pid,) = await wait_until(lambda: admin.execute(WAITING).fetchone(), "it waits in its middle", 10)
+        (pid,) = await wait_until(lambda: admin.execute(WAITING).fetchone(), "it waits in its middle")
         admin.execute("SELECT pg_terminate_backend(%s)", [pid])
         with pytest.raises(psycopg.OperationalError):
             await running

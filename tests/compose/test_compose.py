@@ -231,7 +231,7 @@ async def test_prometheus_and_grafana_are_there(stack: Stack, up: float) -> None
         seen = {one["metric"]["job"]: int(one["value"][1]) for one in found}
         return all(seen.get(job, 0) >= count for job, count in wanted.items())
 
-    await wait_until(scraped, "Prometheus scrapes every role", 60)
+    await wait_until(scraped, "Prometheus scrapes every role")
     assert stack.page("GRAFANA_PORT", "/api/health").status_code == 200
 
 
@@ -251,14 +251,14 @@ async def test_every_kind_of_job_while_leader_and_worker_are_killed(
     stack.type(*DATA, *README, *MORE)
     token = token_of(stack)
     three = {"worker-1", "worker-2", "worker-3"}
-    await wait_until(lambda: three <= ready_nodes(stack, token), "three nodes are ready", 60)
+    await wait_until(lambda: three <= ready_nodes(stack, token), "three nodes are ready")
     kinds = jobs_of(stack.images["PYTHON_IMAGE"], delivery)
     slow = {"image": stack.images["PYTHON_IMAGE"], "command": ["sleep", "6"], "resources": {"cpu": 1}}
     file = tmp_path / "jobs.jsonl"
     specs = [{**spec, "name": "kind", "network": "none"} for spec in kinds.values()] + [{**slow, "name": "slow"}] * 10
     file.write_text("".join(json.dumps(spec) + "\n" for spec in specs))
     jobs = host(stack, token, "submit", "-f", str(file)).split()
-    await wait_until(lambda: running(stack, token) >= 10, "the slow ones run", 60)
+    await wait_until(lambda: running(stack, token) >= 10, "the slow ones run")
     killed = kill_leader(stack, token), kill_worker(stack)
     host(stack, token, "wait", *jobs)
     found = {job: json.loads(host(stack, token, "show", "-o", "json", job)) for job in jobs}
@@ -310,7 +310,6 @@ async def test_a_worker_on_the_host_joins_the_same_cluster(stack: Stack, up: flo
             taken = await wait_until(
                 lambda: worker.poll() is not None or host(stack, token, *run, ok=False),
                 "a job for the host's worker",
-                60,
             )
             assert isinstance(taken, str), (tmp_path / "log").read_text()
             host(stack, token, "wait", taken.strip())

@@ -53,7 +53,7 @@ def test_what_the_engine_takes_down_with_itself_is_lost_to_the_node(engine: OwnE
             engine.start()
             faults = await asyncio.wait_for(asyncio.gather(*ends, return_exceptions=True), 30)
             assert [getattr(fault, "cause", fault) for fault in faults] == [Cause.NODE_LOST] * 2, faults
-            await wait_until(lambda: _available(driver), "the engine is back", timeout=30)
+            await wait_until(lambda: _available(driver), "the engine is back")
             await asyncio.wait_for(output, 20)
             assert (await run(stage, driver, stage.ticket(stage.exits(8)))).exit_code == 8
 
@@ -82,7 +82,7 @@ def test_what_the_engine_takes_down_while_its_worker_is_away_is_lost_to_the_node
             case _:
                 await asyncio.to_thread(engine.cut_power)
         engine.start()
-        await wait_until(engine.answers, "the engine is up", timeout=30)
+        await wait_until(engine.answers, "the engine is up")
         async with opened(stage.driver()) as driver:
             end = await asyncio.wait_for(driver.wait(endless), 30)
             assert end.cause is Cause.NODE_LOST
@@ -104,7 +104,7 @@ def test_what_dies_by_itself_while_its_worker_is_away_is_its_own_failure(docker:
             for ticket in tickets:
                 await driver.prepare(ticket)
                 await driver.start(ticket)
-        await wait_until(lambda: _ended(tickets), "all have ended", timeout=20)
+        await wait_until(lambda: _ended(tickets), "all have ended")
         again = [*tickets, *(replace(ticket, rebooted=True) for ticket in tickets)]
         async with opened(docker.driver()) as driver:
             ends = [await asyncio.wait_for(driver.wait(ticket), 20) for ticket in again]
@@ -152,7 +152,7 @@ async def _is_lost(driver: DockerDriver, ticket: Ticket) -> bool:
         return False
     assert isinstance(end, DriverFault | Outcome)
     assert end.cause is Cause.NODE_LOST
-    await wait_until(lambda: not _running([ticket]), "nothing of it runs on", 5)
+    await wait_until(lambda: not _running([ticket]), "nothing of it runs on")
     return True
 
 

@@ -37,7 +37,7 @@ IMAGE = "windlass-test/kubernetes/windlass:test"
 
 
 def until(what: str, look: Callable[[], object], within: float = 120) -> None:
-    asyncio.run(wait_until(look, what, within))
+    asyncio.run(wait_until(look, what))
 
 
 @dataclass

@@ -83,7 +83,7 @@ async def the_pod(kubernetes: Kubernetes, job_id: str, number: int = 1) -> str:
                 return name
         return None
 
-    found = await wait_until(look, f"attempt {number} of {job_id} runs as a Pod", 30)
+    found = await wait_until(look, f"attempt {number} of {job_id} runs as a Pod")
     assert found is not None
     return found
 
@@ -97,7 +97,7 @@ async def test_jobs_run_as_pods_within_the_quota_and_leave_nothing(cluster: Clus
     ids = [cluster.submit(a_job(f"good-{n}", f"echo out {n}; echo err {n} >&2; sleep 0.5")) for n in range(5)]
     bad = cluster.submit(a_job("bad", "exit 7", max_retries=1))
     missing = cluster.submit(a_job("missing", "true", image="127.0.0.1:9/no/such:1", max_retries=0))
-    *good, failed, unpulled = await cluster.over(*ids, bad, missing, within=60)
+    *good, failed, unpulled = await cluster.over(*ids, bad, missing)
     assert {job["state"] for job in good} == {"succeeded"}
     assert [cluster.log(job_id, stream="stdout") for job_id in ids] == [b"out %d\n" % n for n in range(5)]
     assert [a["exit_code"] for a in failed["status"]["attempts"]] == [7, 7]
@@ -162,6 +162,6 @@ async def test_a_worker_that_is_cut_off_ends_its_pods_before_others_begin(
         log = kubernetes.kubelet.pods[pod].log
         for proxy in (redis, api):
             await proxy.change(HOLD)
-        await wait_until(lambda: log.closed, "its Pod has ended", 6)
+        await wait_until(lambda: log.closed, "its Pod has ended")
         assert attempt(cluster, job_id)["state"] == "running", "before its node is lost"
         cluster.cli("cancel", job_id)

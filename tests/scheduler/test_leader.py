@@ -66,7 +66,7 @@ class Stage:
                 return False
             return await self.state(*until) == {TaskState.SUCCEEDED}
 
-        await wait_until(worked, "the end of the jobs", timeout=20)
+        await wait_until(worked, "the end of the jobs")
 
     async def state(self, *jobs: JobId) -> set[TaskState]:
         return {(await self.ledger.task(job)).task.state for job in jobs}

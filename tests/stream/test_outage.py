@@ -119,7 +119,7 @@ async def test_a_refusal_is_an_outage_until_a_call_succeeds(server: Redis, redis
             return False
         return True
 
-    await wait_until(sent, "it takes messages again", 5)
+    await wait_until(sent, "it takes messages again")
     assert (producer.down, metrics.REDIS_DEGRADED._value.get()) == (False, 0)
     producer.close()
     await redis.aclose()

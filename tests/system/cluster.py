@@ -4,6 +4,7 @@ Jobs write evidence: a line at their start and one at their end, into a file eac
 proven, is proven from these files; our own tables are only compared with them.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import httpx2
 
 from tests.images import busybox_image, docker_missing
 from tests.ports import reserved_port
-from tests.support import wait_until
+from tests.support import HANG_S, wait_until
 from windlass.embedded.child import last_words
 from windlass.sources import variable
 
@@ -66,7 +67,7 @@ class Role:
         """kill -9; returns when it is gone."""
         self._send(signal.SIGKILL)
         assert self.process is not None
-        self.process.wait(10)
+        self.process.wait(HANG_S)
 
     def freeze(self) -> None:
         self._send(signal.SIGSTOP)
@@ -80,10 +81,10 @@ class Role:
         self._send(signal.SIGTERM)
         assert self.process is not None
         try:
-            self.process.wait(10)
+            self.process.wait(HANG_S)
         except subprocess.TimeoutExpired:
             self.kill()
-            return f"{self.log.stem} did not end within 10 s of SIGTERM"
+            return f"{self.log.stem} did not end within {HANG_S:g} s of SIGTERM"
         return ""
 
     def memory(self, kind: str = "VmRSS") -> float:
@@ -152,7 +153,7 @@ class Cluster:
 
     async def ready(self, nodes: int = 1) -> None:
         """The API answers and so many nodes take work."""
-        await wait_until(lambda: len(self.nodes("ready")) >= nodes, f"{nodes} nodes are ready", 30)
+        await wait_until(lambda: len(self.nodes("ready")) >= nodes, f"{nodes} nodes are ready")
 
     def nodes(self, state: str | None = None) -> list[Job]:
         try:
@@ -228,7 +229,7 @@ class Cluster:
                 return found
             cursor = {"cursor": page["next_cursor"]}
 
-    async def over(self, *job_ids: str, within: float = 30) -> list[Job]:
+    async def over(self, *job_ids: str) -> list[Job]:
         """These jobs once all are over. While the API is away, it waits."""
 
         def look() -> list[Job] | None:
@@ -238,25 +239,27 @@ class Cluster:
                 return None
             return found if all(job["state"] in OVER for job in found) else None
 
-        found = await wait_until(look, f"these are over: {job_ids}", within)
+        found = await wait_until(look, f"these are over: {job_ids}")
         assert found is not None
         return found
 
-    async def all_over(self, count: int, within: float = 60, **query: str) -> list[Job]:
-        """So many jobs that the query finds, once all are over."""
+    async def all_over(self, count: int, **query: str) -> list[Job]:
+        """Return so many jobs that the query finds, once all are over. Only a standstill is a failure."""
+        done, found = -1, list[Job]()
 
-        def look() -> list[Job] | None:
-            try:
+        def look() -> bool:
+            nonlocal found
+            with contextlib.suppress(httpx2.TransportError, KeyError):
                 found = self.jobs(**query)
-            except (httpx2.TransportError, KeyError):
-                return None
-            return found if len(found) == count and all(job["state"] in OVER for job in found) else None
+            return sum(job["state"] in OVER for job in found) > done
 
-        found = await wait_until(look, f"{count} jobs are over", within)
-        assert found is not None
+        while done < count:
+            await wait_until(look, f"more than {done} of {count} jobs are over")
+            done = sum(job["state"] in OVER for job in found)
+        assert len(found) == count
         return found
 
-    async def state(self, job_id: str, state: str, within: float = 20) -> Job:
+    async def state(self, job_id: str, state: str) -> Job:
         """The job once its latest attempt, or it itself, is in this state."""
 
         def look() -> Job | None:
@@ -264,7 +267,7 @@ class Cluster:
             tried = job["status"]["attempts"]
             return job if state in (job["state"], tried[-1]["state"] if tried else None) else None
 
-        found = await wait_until(look, f"{job_id} is {state}", within)
+        found = await wait_until(look, f"{job_id} is {state}")
         assert found is not None
         return found
 
@@ -294,7 +297,7 @@ class Cluster:
     def events(self, job_id: str) -> list[Job]:
         return self.http.get(f"/v1/jobs/{job_id}/events").json()["events"]
 
-    def cli(self, *args: str, within: float = 30) -> subprocess.CompletedProcess[str]:
+    def cli(self, *args: str) -> subprocess.CompletedProcess[str]:
         """The command line against this cluster."""
         env = {key: value for key, value in os.environ.items() if not key.startswith("WINDLASS_")}
         return subprocess.run(
@@ -302,7 +305,7 @@ class Cluster:
             env=env | {"WINDLASS_URL": self.url},
             capture_output=True,
             text=True,
-            timeout=within,
+            timeout=HANG_S,
             check=False,
         )
 

@@ -83,7 +83,7 @@ async def test_worker_killed_between_journal_and_report_the_outcome_is_kept(clus
     worker.kill()
     worker.start(WINDLASS_CRASH_AT="worker.journalled")
     job_id = cluster.submit(cluster.spec("kept", "echo words; exit 42", driver=driver, max_retries=0))
-    await wait_until(lambda: worker.code is not None, "the worker has died", 20)
+    await wait_until(lambda: worker.code is not None, "the worker has died")
     assert worker.code == KILLED
     assert cluster.job(job_id)["state"] == "running"
     worker.start()
@@ -117,11 +117,11 @@ async def test_jobs_outlive_their_worker_and_are_adopted(cluster: Cluster, drive
     ]
     ids = cluster.submit_all(specs)
     for job_id in ids:
-        await wait_until(lambda i=job_id: cluster.log(i).count(b"\n") > 3, "its output is shipped", 30)
+        await wait_until(lambda i=job_id: cluster.log(i).count(b"\n") > 3, "its output is shipped")
     worker.kill()
-    await wait_until(lambda: "end" in [line.what for line in cluster.evidence("ends-while-away")], "one has ended", 20)
+    await wait_until(lambda: "end" in [line.what for line in cluster.evidence("ends-while-away")], "one has ended")
     worker.start()
-    jobs = await cluster.over(*ids, within=40)
+    jobs = await cluster.over(*ids)
     tried = [job["status"]["attempts"] for job in jobs]
     assert [[(a["exit_code"], a["cause"]) for a in attempts] for attempts in tried] == [
         [(7, "exit_code")],
@@ -152,9 +152,9 @@ async def test_much_output_before_a_workers_crash_is_kept_whole_to_the_cap(clust
         f"while [ ! -e '{flag}' ]; do sleep 0.05; done; echo last words"
     )
     job_id = cluster.submit(cluster.spec("much", script, driver=driver, max_retries=0))
-    await wait_until(lambda: "printed" in [line.what for line in cluster.evidence("much")], "it has printed", 30)
-    await wait_until(lambda: len(cluster.log(job_id)) >= 5 * 2**20, "half the cap is stored", 30)
-    await wait_until(lambda: _idle(worker.pid), "the worker has read the rest", 20)
+    await wait_until(lambda: "printed" in [line.what for line in cluster.evidence("much")], "it has printed")
+    await wait_until(lambda: len(cluster.log(job_id)) >= 5 * 2**20, "half the cap is stored")
+    await wait_until(lambda: _idle(worker.pid), "the worker has read the rest")
     worker.kill()
     worker.start()
     await wait_until(lambda: worker.said().count("adopted"), "it was adopted")
@@ -189,7 +189,7 @@ async def test_a_worker_killed_again_and_again_under_load_restarts_no_job(cluste
     ]
     ids = cluster.submit_all(specs)
     for share in (10, 30, 50):
-        await wait_until(lambda share=share: len(cluster.jobs(state="failed")) > share, "some are over", 30)
+        await wait_until(lambda share=share: len(cluster.jobs(state="failed")) > share, "some are over")
         worker.kill()
         worker.start()
     jobs = await cluster.over(*ids)

@@ -37,7 +37,7 @@ async def at_work(cluster: Cluster, **links: object) -> tuple[Role, dict[str, st
     ]
     ids = dict(zip(PLAIN + EXCLUSIVE, cluster.submit_all(specs), strict=True))
     for name, job_id in ids.items():
-        await wait_until(lambda name=name: len(cluster.evidence(name)) > 3, "it runs", 30)
+        await wait_until(lambda name=name: len(cluster.evidence(name)) > 3, "it runs")
         await cluster.state(job_id, "running")
     return worker, ids
 

@@ -47,9 +47,9 @@ async def test_a_worker_whose_disk_is_full(cluster: Cluster, tmp_path: Path) -> 
         worker = cluster.worker(drivers="process")
         await cluster.ready()
         running = cluster.submit(cluster.spec("running", "sleep 12"))
-        await wait_until(lambda: cluster.starts("running"), "it runs", 20)
+        await wait_until(lambda: cluster.starts("running"), "it runs")
         ballast = fill(disk)
-        await wait_until(lambda: cluster.nodes()[0]["drivers"] == [], "the node takes no more work", 10)
+        await wait_until(lambda: cluster.nodes()[0]["drivers"] == [], "the node takes no more work")
         assert "disk" in str(cluster.nodes()[0])
         worker.kill()
         worker.start()  # and the new one takes over what runs
@@ -57,11 +57,11 @@ async def test_a_worker_whose_disk_is_full(cluster: Cluster, tmp_path: Path) -> 
         (done,) = await cluster.over(running)
         all_ran_once(cluster, [done])
         ballast.unlink()
-        (after,) = await cluster.over(waits, within=20)
+        (after,) = await cluster.over(waits)
         all_ran_once(cluster, [after])
         worker.kill()
         worker.start()
-        all_ran_once(cluster, await cluster.over(cluster.submit(cluster.spec("again")), within=20))
+        all_ran_once(cluster, await cluster.over(cluster.submit(cluster.spec("again"))))
         worker.stop()
 
 
@@ -90,7 +90,7 @@ async def test_a_ledger_whose_disk_is_full(cluster: Cluster) -> None:
                 answer = cluster.http.post("/v1/jobs", json=cluster.spec("last"), headers={"Idempotency-Key": "last"})
                 return answer.status_code in (200, 201)
 
-            await wait_until(again, "jobs are accepted again", 15)
+            await wait_until(again, "jobs are accepted again")
             found = await cluster.all_over(len(accepted) + 1)
             assert set(accepted) <= {job["id"] for job in found}
             all_ran_once(cluster, found)

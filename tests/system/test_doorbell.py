@@ -39,8 +39,8 @@ class Load:
             self.submitted[name] = (self.cluster.submit(self.cluster.spec(name)), at)
             await wait_until(lambda at=at: boot_s() - at >= every_s, "the next one's time")
 
-    async def over(self, within: float = 30) -> None:
-        jobs = await self.cluster.over(*[job_id for job_id, _ in self.submitted.values()], within=within)
+    async def over(self) -> None:
+        jobs = await self.cluster.over(*[job_id for job_id, _ in self.submitted.values()])
         all_ran_once(self.cluster, jobs)
 
     def waits(self, since_s: float = 0.0) -> list[float]:
@@ -67,7 +67,7 @@ def quiet(roles: list[Role], took_s: float, tail: int = 2) -> None:
         assert len(lines(role)) <= took_s + tail, (role.log.name, lines(role))
 
 
-async def whole_again(cluster: Cluster, worker: Role, within: float = 10) -> None:
+async def whole_again(cluster: Cluster, worker: Role) -> None:
     """Redis serves all, the exchange has ended, and a job starts at once."""
     began = time.monotonic()
 
@@ -75,7 +75,7 @@ async def whole_again(cluster: Cluster, worker: Role, within: float = 10) -> Non
         ended = len(lines(worker, "exchange_ends")) == len(lines(worker, "exchange_begins"))
         return ended and cluster.http.get("/readyz").json()["checks"]["stream"] == "ok"
 
-    await wait_until(back, "the stream serves again", within)
+    await wait_until(back, "the stream serves again")
     fast = Load(cluster, f"after{began:.0f}-")
 
     async def at_full_speed() -> bool:
@@ -83,7 +83,7 @@ async def whole_again(cluster: Cluster, worker: Role, within: float = 10) -> Non
         await fast.over()
         return fast.waits()[-1] < 0.5 or min(fast.waits()) < 0.3
 
-    await wait_until(at_full_speed, "full speed", within)
+    await wait_until(at_full_speed, "full speed")
 
 
 async def test_redis_away_under_load(fragile: Cluster, own_servers: Servers) -> None:

@@ -36,13 +36,13 @@ async def test_the_engine_is_killed_and_started_again(cluster: Cluster, lives_on
         ids = cluster.submit_all([cluster.spec(f"long{n}", script, **long) for n in range(3)])
         ids.append(cluster.submit(cluster.spec("process", "sleep 5")))
         names = ["long0", "long1", "long2", "process"]
-        await wait_until(lambda: all(cluster.starts(name) for name in names), "all run", 20)
+        await wait_until(lambda: all(cluster.starts(name) for name in names), "all run")
         if lives_on:  # an engine killed before it noted a start does not know of it
             for job_id in ids:
                 await cluster.state(job_id, "running")
         engine.end(signal.SIGKILL)
         engine.start(*options)
-        await wait_until(engine.answers, "the engine is up", 20)
+        await wait_until(engine.answers, "the engine is up")
         up = time.monotonic()
         fresh = cluster.submit(cluster.spec("fresh", driver="docker", max_retries=0))
         (after,) = await cluster.over(fresh)
@@ -52,7 +52,7 @@ async def test_the_engine_is_killed_and_started_again(cluster: Cluster, lives_on
         # An end next to an outage is laid to that; this one is to be the job's own.
         await wait_until(lambda: time.monotonic() - up > 2 * taken_down.SLACK_S, "the outage is long over")
         (cluster.proofs / "over").touch()
-        jobs = await cluster.over(*ids, within=60)
+        jobs = await cluster.over(*ids)
     all_ran_once(cluster, [after, jobs[-1]])
     for job in jobs[:-1]:
         tried = job["status"]["attempts"]
@@ -73,7 +73,7 @@ async def test_the_engine_is_started_again_while_its_worker_is_away(cluster: Clu
         await cluster.ready()
         script = "[ $WINDLASS_ATTEMPT -gt 1 ] && exit 0; while :; do sleep 0.1; done"
         job_id = cluster.submit(cluster.spec("long", script, driver="docker", max_retries=0))
-        await wait_until(lambda: cluster.starts("long") == [1], "it runs", 20)
+        await wait_until(lambda: cluster.starts("long") == [1], "it runs")
         await cluster.state(job_id, "running")  # an engine killed before it noted a start does not know of it
         worker.kill()
         if fault == "killed":
@@ -81,9 +81,9 @@ async def test_the_engine_is_started_again_while_its_worker_is_away(cluster: Clu
         else:
             engine.cut_power()
         engine.start()
-        await wait_until(engine.answers, "the engine is up", 30)
+        await wait_until(engine.answers, "the engine is up")
         worker.start()
-        (job,) = await cluster.over(job_id, within=40)
+        (job,) = await cluster.over(job_id)
     assert (job["state"], job["status"]["retries"], job["status"]["infra_losses"]) == ("succeeded", 0, 1)
     first, second = job["status"]["attempts"]
     assert (first["state"], first["cause"], second["state"]) == ("lost", "node_lost", "succeeded")
@@ -102,13 +102,13 @@ async def test_an_engine_that_hangs(cluster: Cluster, servers: Servers) -> None:
             cluster.worker(docker_url=f"unix://{front}", heartbeat_s=0.5)
             await cluster.ready()
             running = cluster.submit(cluster.spec("running", "sleep 4", driver="docker"))
-            await wait_until(lambda: cluster.starts("running"), "it runs", 20)
+            await wait_until(lambda: cluster.starts("running"), "it runs")
             servers.portal.call(proxy.change, HOLD)
-            await wait_until(lambda: drivers(cluster) == ["process"], "the driver is withdrawn", 15)
+            await wait_until(lambda: drivers(cluster) == ["process"], "the driver is withdrawn")
             waits = cluster.submit(cluster.spec("waits", driver="docker"))
             beside = cluster.submit(cluster.spec("beside"))
-            all_ran_once(cluster, await cluster.over(beside, within=10))
+            all_ran_once(cluster, await cluster.over(beside))
             assert cluster.nodes()[0]["state"] == "ready"
             servers.portal.call(proxy.change, PASS)
-            await wait_until(lambda: drivers(cluster) == ["docker", "process"], "the driver is back", 15)
-            all_ran_once(cluster, await cluster.over(running, waits, within=40))
+            await wait_until(lambda: drivers(cluster) == ["docker", "process"], "the driver is back")
+            all_ran_once(cluster, await cluster.over(running, waits))

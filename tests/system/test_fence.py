@@ -31,7 +31,7 @@ async def at_work(cluster: Cluster, fence_s: float = FENCE_S, **more: float) -> 
     await cluster.ready()
     ids = cluster.submit_all([cluster.spec(kind, SHOWS, driver=kind, max_retries=0, stop_grace=1) for kind in BOTH])
     for kind in BOTH:
-        await wait_until(lambda kind=kind: len(cluster.evidence(kind)) > 3, "it runs", 30)
+        await wait_until(lambda kind=kind: len(cluster.evidence(kind)) > 3, "it runs")
     return worker, ids
 
 
@@ -118,7 +118,7 @@ async def test_a_worker_that_comes_back_in_time_finds_its_jobs_running(cluster: 
     await wait_until(lambda: worker.said().count('"adopted"') == 2, "both are adopted")
     began = uptime()
     for kind in BOTH:
-        await wait_until(lambda kind=kind: latest(cluster, kind) > began + 1, "it goes on", 20)
+        await wait_until(lambda kind=kind: latest(cluster, kind) > began + 1, "it goes on")
         assert cluster.starts(kind) == [1]
     for job_id in ids:
         cluster.http.post(f"/v1/jobs/{job_id}/cancel")

@@ -72,7 +72,7 @@ async def all_end(cluster: Cluster, wave: str, count: int) -> None:
         cluster.spec(f"{wave}-{n}", f"echo out {n}; exit {n % 3}", driver=DRIVERS[n % 4 == 1], max_retries=0)
         for n in range(count)
     ]
-    jobs = await cluster.over(*cluster.submit_all(specs), within=60)
+    jobs = await cluster.over(*cluster.submit_all(specs))
     for n, job in enumerate(jobs):
         [attempt] = job["status"]["attempts"]
         assert (attempt["exit_code"], attempt["cause"]) == (n % 3, "exit_code" if n % 3 else None)
@@ -128,7 +128,7 @@ async def test_a_worker_takes_over_what_one_of_the_version_before_runs(cluster: 
     stays = cluster.submit_all([counts(cluster, f"stays-{driver}", driver, "later") for driver in DRIVERS])
     ends = cluster.submit_all([counts(cluster, f"ends-{driver}", driver, "meanwhile") for driver in DRIVERS])
     for job_id in stays + ends:
-        await wait_until(lambda job_id=job_id: cluster.log(job_id).count(b"\n") > 3, "it writes", 60)
+        await wait_until(lambda job_id=job_id: cluster.log(job_id).count(b"\n") > 3, "it writes")
     assert worker.process is not None
     worker.process.send_signal(signal.SIGHUP)
     await wait_until(lambda: worker.code is not None, "the old one has gone")

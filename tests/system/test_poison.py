@@ -27,7 +27,7 @@ async def test_a_spec_this_version_cannot_read(cluster: Cluster, spec: str) -> N
     def parked() -> bool:
         return "cannot be read" in (cluster.job(bad)["status"]["reason"] or "")
 
-    await wait_until(parked, "it says why it waits", 20)
+    await wait_until(parked, "it says why it waits")
     jobs = await cluster.over(*cluster.submit_all([cluster.spec(f"g{n}") for n in range(5)]))
     assert {job["state"] for job in jobs} == {"succeeded"}
     why = cluster.cli("why", bad)

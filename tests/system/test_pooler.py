@@ -88,7 +88,7 @@ async def test_it_elects_by_lease_and_runs_jobs(cluster: Cluster, pooled_url: st
     await wait_until(lambda: len(cluster.jobs(state="succeeded")) > 10, "jobs end")
     leader.kill()
     cluster.submit_all([cluster.spec(f"after{n}") for n in range(20)])
-    await wait_until(lambda: terms_of_placements(cluster)[-1] == term + 1, "placements of the next term", 6)
+    await wait_until(lambda: terms_of_placements(cluster)[-1] == term + 1, "placements of the next term")
     jobs = await cluster.all_over(80)
     assert {job["state"] for job in jobs} == {"succeeded"}
     assert all(cluster.starts(job["name"]) == [1] for job in jobs)

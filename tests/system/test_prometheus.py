@@ -114,7 +114,7 @@ async def _answered(made: Prometheus, queries: dict[str, str]) -> None:
         return not left
 
     try:
-        await wait_until(ask, "answers", 40)
+        await wait_until(ask, "answers")
     except AssertionError:
         raise AssertionError(f"no data: {json.dumps(left, indent=1)}") from None
 
@@ -176,13 +176,13 @@ async def test_few_series_at_a_hundred_nodes(watched: Watched):
         await asyncio.gather(*asked)
     text = httpx2.get(f"http://127.0.0.1:{watched.pages['windlass-api'][0]}/metrics").text
     shown = sum(bool(line) and not line.startswith("#") for line in text.splitlines())
-    await wait_until(lambda: watched.series("windlass-api")[0] >= shown + ITS_OWN_A_TARGET, "all of it was read", 20)
+    await wait_until(lambda: watched.series("windlass-api")[0] >= shown + ITS_OWN_A_TARGET, "all of it was read")
 
     def told() -> bool:
         standby, leader = watched.series("windlass-scheduler")
         return watched.prometheus.scraped() and standby > ITS_OWN_A_TARGET and leader - standby > 5 * NODES
 
-    await wait_until(told, "the leader tells of every node", 20)
+    await wait_until(told, "the leader tells of every node")
     (api,), (standby, leader), (worker,) = map(watched.series, watched.pages)
     recorded = len(watched.prometheus.ask('{__name__=~".*:.*"}'))
     total = 2 * api + leader + 2 * standby + NODES * worker + recorded

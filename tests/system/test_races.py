@@ -47,7 +47,7 @@ async def test_500_jobs_are_cancelled_and_deleted_while_they_end(cluster: Cluste
                     answer = await http.post(f"/v1/jobs/{job_id}/cancel")
                     assert answer.status_code == 202, answer.text
                 if wishes[job_id] != "cancel":
-                    await wait_until(lambda job_id=job_id: delete(job_id), "it is over, and deleted", 60)
+                    await wait_until(lambda job_id=job_id: delete(job_id), "it is over, and deleted")
 
         await asyncio.gather(*(user() for _ in range(USERS)))
     kept = await cluster.over(*[job_id for job_id in ids if wishes[job_id] == "cancel"])

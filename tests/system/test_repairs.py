@@ -111,7 +111,7 @@ async def test_orders_that_were_committed_and_never_sent(scene: Scene) -> None:
     scene.scheduler.kill()
     scene.scheduler.start(**{VARIABLE: "scheduler.committed"})
     job_id = cluster.submit(cluster.spec("stuck"))
-    await wait_until(lambda: scene.scheduler.code is not None, "it died between commit and send", 20)
+    await wait_until(lambda: scene.scheduler.code is not None, "it died between commit and send")
     scene.scheduler.start()
     all_ran_once(cluster, await cluster.over(job_id))
     await scene.repaired("outbox_stuck")

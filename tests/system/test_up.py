@@ -47,10 +47,10 @@ class Up:
             assert self.process.poll() is None, self.said()
             return "is ready" in self.said()
 
-        await wait_until(answer, f"up is ready; it said so far: {self.said()}", 30)
+        await wait_until(answer, f"up is ready; it said so far: {self.said()}")
 
     async def ended(self, timeout: float = 10) -> int:
-        await wait_until(lambda: self.process.poll() is not None, f"up has ended; it said: {self.said()}", timeout)
+        await wait_until(lambda: self.process.poll() is not None, f"up has ended; it said: {self.said()}")
         return self.process.returncode
 
     def pids(self, program: str) -> list[int]:
@@ -147,7 +147,7 @@ async def test_ctrl_c_ends_the_jobs_that_run(data: Path, started: list[Up], driv
     job = up.submit(
         SLEEP | {"driver": driver} | ({"image": busybox_image(), "network": "none"} if driver == "docker" else {})
     )
-    await wait_until(lambda: "running" in up.attempt_states(job), "the job runs", 20)
+    await wait_until(lambda: "running" in up.attempt_states(job), "the job runs")
     begin = time.monotonic()
     up.process.send_signal(signal.SIGINT)
     assert await up.ended() == 0
@@ -162,8 +162,8 @@ async def test_whatever_dies_comes_back(data: Path, started: list[Up]) -> None:
     for program in ("windlass scheduler", "windlass api", "windlass worker", "valkey-server", "bin/postgres"):
         before = min(up.pids(program))
         os.kill(before, signal.SIGKILL)
-        await wait_until(lambda p=program, b=before: up.pids(p) and b not in up.pids(p), f"another {program}", 20)
-    await wait_until(lambda: asyncio.to_thread(get, up.port, "/readyz"), "the API is ready again", 20)
+        await wait_until(lambda p=program, b=before: up.pids(p) and b not in up.pids(p), f"another {program}")
+    await wait_until(lambda: asyncio.to_thread(get, up.port, "/readyz"), "the API is ready again")
     assert "the scheduler was ended by SIGKILL; it starts again" in up.said()
     up.process.send_signal(signal.SIGTERM)
     assert await up.ended() == 0
@@ -260,11 +260,11 @@ async def test_a_small_cluster_on_one_machine(data: Path, started: list[Up]) -> 
         lives = {one["pid"] for one in (found["leader"], *found["standbys"]) if one}
         return found["leader"] is not None and len(lives & set(up.pids("windlass scheduler"))) == 3
 
-    await wait_until(whole, "one leads, two stand by", 20)
-    await wait_until(lambda: len(set(up.pids("windlass worker")) - {worker}) == 3, "three workers", 20)
+    await wait_until(whole, "one leads, two stand by")
+    await wait_until(lambda: len(set(up.pids("windlass worker")) - {worker}) == 3, "three workers")
     assert cluster_of(up)["leader"]["term"] == first["term"] + 1
     command = [sys.executable, "-m", "windlass", "--url", f"http://127.0.0.1:{up.port}", "status", "-o", "name"]
-    await wait_until(lambda: len(cluster_of(up)["standbys"]) == 2, "the row of the dead one is too old", 15)
+    await wait_until(lambda: len(cluster_of(up)["standbys"]) == 2, "the row of the dead one is too old")
     shown = subprocess.run(command, capture_output=True, text=True, check=True)
     assert shown.stdout.split()[0] == cluster_of(up)["leader"]["id"]
     assert len(shown.stdout.split()) == 3

@@ -49,7 +49,7 @@ async def two_workers(cluster: Cluster, **settings: Any) -> dict[str, Any]:
 
 async def started(cluster: Cluster, name: str) -> str:
     """The name of the node this job's first attempt runs on."""
-    await wait_until(lambda: len(cluster.evidence(name)) > 2, f"{name} runs", 20)
+    await wait_until(lambda: len(cluster.evidence(name)) > 2, f"{name} runs")
     ids = {one["id"]: one["name"] for one in cluster.nodes()}
     return ids[cluster.evidence(name)[0].node]
 
@@ -95,7 +95,7 @@ async def test_a_partition_of_five_seconds_changes_nothing(cluster: Cluster) -> 
         for proxy in (redis, api):
             await proxy.change(HOLD)
         cut = time.monotonic()
-        await wait_until(lambda: time.monotonic() - cut > 5, "five seconds have passed", 7)
+        await wait_until(lambda: time.monotonic() - cut > 5, "five seconds have passed")
         for proxy in (redis, api):
             await proxy.change(PASS)
         (job,) = await cluster.over(job_id)
@@ -117,9 +117,9 @@ async def test_a_worker_told_to_end_lets_its_jobs_end_first(cluster: Cluster) ->
     assert jobs[1]["status"]["attempts"][0]["node"] != where
     await wait_until(lambda: workers[where].code is not None, "it has ended")
     assert workers[where].code == 0
-    await wait_until(lambda: node(cluster, where)["state"] == "lost", "it is known to be gone", 1.5)
+    await wait_until(lambda: node(cluster, where)["state"] == "lost", "it is known to be gone")
     workers[where].start()
-    await wait_until(lambda: node(cluster, where)["state"] == "ready", "it is back", 10)
+    await wait_until(lambda: node(cluster, where)["state"] == "ready", "it is back")
     assert not node(cluster, where)["draining"]
     cluster.reconcile(jobs)
 

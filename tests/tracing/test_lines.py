@@ -29,7 +29,7 @@ async def test_a_worker_s_warning_names_job_attempt_node_and_trace(traced: Clust
     worker.kill()
     api.kill()
     worker.start()
-    await wait_until(lambda: lines(worker, "log_offsets_wait"), "the worker warns", 30)
+    await wait_until(lambda: lines(worker, "log_offsets_wait"), "the worker warns")
     api.start()
     await traced.ready()
     go.touch()

@@ -39,7 +39,7 @@ class Ledgers:
             mine = [report for report in await self.hear() if isinstance(report, kind)]
             return mine if len(mine) >= count else []
 
-        return await wait_until(found, f"{count} {kind.__name__} by exchange; {self.told}", 15)
+        return await wait_until(found, f"{count} {kind.__name__} by exchange; {self.told}")
 
 
 async def _work(api: Api, node_id: NodeId) -> None:
@@ -69,7 +69,7 @@ async def test_without_redis_all_goes_by_exchange(roomy_folder: Path, tmp_path: 
             back = Leader(url)
             try:
                 await back.hears(wire.Beat)
-                await wait_until(lambda: _silent(ledger), "the exchange has ended", 10)
+                await wait_until(lambda: _silent(ledger), "the exchange has ended")
             finally:
                 await back.close()
         finally:
@@ -107,7 +107,7 @@ async def test_unheard_it_says_all_twice(
                 await asyncio.sleep(0.1)
 
         answering = asyncio.create_task(answer())
-        await wait_until(lambda: _silent(ledger), "a leader is heard", 10)
+        await wait_until(lambda: _silent(ledger), "a leader is heard")
         done.set()
         await answering
     finally:

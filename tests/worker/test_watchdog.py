@@ -392,7 +392,7 @@ async def test_a_socket_that_somebody_removed_is_made_anew(stage: ProcessStage):
         ticket = await begun(stage, driver, f"echo $$ > '{stage.root}/mark'; sleep 300")
         pid = watchdog_of(stage.root)
         (stage.root / SOCKET).unlink()
-        await wait_until((stage.root / SOCKET).exists, "there is one again", 10)
+        await wait_until((stage.root / SOCKET).exists, "there is one again")
     async with kept(stage) as driver:
         assert [one.attempt_id for one in await driver.survivors()] == [ticket.attempt_id]
         assert watchdog_of(stage.root) == pid
