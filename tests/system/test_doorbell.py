@@ -121,7 +121,7 @@ async def test_the_leader_alone_is_cut_off(fragile: Cluster, own_servers: Server
         assert load.waits()[-1] <= 8, load.waits()[-10:]
         assert p99(load.waits(since_s=7)) <= 2, load.waits(since_s=7)[-10:]
         await wire.change(PASS)
-        await whole_again(fragile, worker, 15)
+        await whole_again(fragile, worker)
         assert len(lines(scheduler, "node_lost")) == 0
 
 

@@ -9,8 +9,9 @@ from contextlib import contextmanager, suppress
 import httpx2
 import pytest
 
+from tests.ports import reserved_port
 from tests.support import wait_until
-from tests.system.cluster import Cluster, free_port
+from tests.system.cluster import Cluster
 from windlass.watchdog.protocol import SOCKET
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
@@ -43,7 +44,7 @@ def watchdog_line(pid: int) -> Iterator[socket.socket]:
 async def test_an_end_the_worker_missed(cluster: Cluster) -> None:
     cluster.api()
     cluster.scheduler()
-    port = free_port()
+    port = reserved_port()
     worker = cluster.worker()
     worker.kill()
     worker.start(WINDLASS_METRICS_PORT=str(port))
