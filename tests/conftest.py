@@ -20,7 +20,8 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from psycopg import sql
 
 from tests.images import docker_missing
-from tests.steps import step_of
+from tests.leaks import nothing_left
+from tests.steps import PART, step_of
 from windlass.embedded.folder import DataFolder
 from windlass.embedded.postgres import Postgres
 from windlass.embedded.valkey import Valkey
@@ -61,6 +62,17 @@ def _nothing_from_outside() -> None:
         del os.environ[name]
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Name what a test with real processes leaves running, in that test. Set up before its own fixtures, so it looks
+    when they are gone."""
+    if step_of(request.node) is PART:
+        yield
+        return
+    with nothing_left(request.node.nodeid):
+        yield
 
 
 @pytest.fixture(scope="session")

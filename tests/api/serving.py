@@ -122,12 +122,12 @@ async def parse_events(lines: AsyncIterator[str]) -> AsyncIterator[Event]:
             fields = {}
 
 
-def settings_for(database_url: str, redis_url: str, pool_max: int = 8) -> Settings:
-    """Settings of an API on any free port."""
+def settings_for(database_url: str, redis_url: str, pool_max: int = 8, port: int = 0) -> Settings:
+    """Return settings of an API, on any free port unless one is given."""
     return Settings(
         database=Database(database_url, pool_max),
         redis=Redis(redis_url),
-        api=ApiSettings(port=0, host="127.0.0.1", allow_anonymous=True),
+        api=ApiSettings(port=port, host="127.0.0.1", allow_anonymous=True),
     )
 
 

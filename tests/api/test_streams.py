@@ -4,8 +4,6 @@ import asyncio
 import socket
 import tracemalloc
 
-from msgspec.structs import replace
-
 from tests.api.serving import Api, serving, settings_for
 from tests.builders import a_node
 from tests.conftest import Servers
@@ -94,8 +92,7 @@ async def test_many_readers_share_few_connections_to_the_ledger(api: Api):
 
 
 async def test_a_server_that_ends_ends_its_streams(database_url: str, redis_url: str):
-    settings = settings_for(database_url, redis_url)
-    settings = replace(settings, api=replace(settings.api, port=reserved_port()))
+    settings = settings_for(database_url, redis_url, port=reserved_port())
     stop = asyncio.Event()
     server = asyncio.create_task(serve(settings, stop))
     loop = asyncio.get_running_loop()

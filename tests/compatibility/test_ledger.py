@@ -69,7 +69,7 @@ async def test_a_leader_of_0_2_writes_whole_lives_and_we_read_them(ledger: Ledge
     upsert = {"id": node.id, "name": "n1", "state": "ready", "drivers": ["process"], "millis": 4000, "memory": 2**33}
     upsert |= {"version": "0.2.0", "labels": "{}", "facts": "{}", "leaving": True, "term": term}
     assert await send(ledger.conn, "nodes.upsert", **upsert) == (term,)
-    await send(ledger.conn, "nodes.drain", id=node.id)
+    await send(ledger.conn, "nodes.drain", id=node.id, within=60)
     [row] = await nodes.every(ledger.conn)
     assert (row.node.open, row.node.draining, row.drain_until is not None) == (False, True, True)
     jobs: list[JobId] = await ledger.submit(*[a_spec(max_retries=0)] * 3)

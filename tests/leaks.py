@@ -1,0 +1,41 @@
+"""What a test leaves behind: processes that it started and that live on after its last fixture is gone."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.support import HANG_S
+
+#: pytest puts the running test into the environment, and every child inherits it.
+_VARIABLE = "PYTEST_CURRENT_TEST"
+
+
+def processes(test: str) -> dict[int, str]:
+    """Return the command lines of living processes that were started while this test ran, by process id."""
+    mark = f"{_VARIABLE}={test} (".encode()
+    found: dict[int, str] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (entry / "cmdline").read_bytes()  # nothing for one that has ended and was not waited for
+            if command and entry.name != str(os.getpid()) and mark in (entry / "environ").read_bytes():
+                found[int(entry.name)] = command.replace(b"\0", b" ").decode(errors="replace").strip()
+    return found
+
+
+@contextlib.contextmanager
+def nothing_left(test: str) -> Iterator[None]:
+    """Fail with the command lines of what the test started within and left running; end it, for those that follow."""
+    before = processes(test)  # servers that tests share are named after the first that asked for them
+    yield
+    deadline = time.monotonic() + HANG_S
+    while (left := {pid: words for pid, words in processes(test).items() if pid not in before}) and (
+        time.monotonic() < deadline
+    ):
+        time.sleep(0.05)
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert not left, f"{test} left processes running: {left}"
