@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.record import COLLECTING
 from tests.steps import Step, steps_of
 
 #: So many failures are no accident: none of them gets a second look.
@@ -38,7 +39,8 @@ def main() -> int:
             record = Path(folder) / step.mark
             codes.append(_run(title, step, arguments, record))
             failures = _read(record, took)
-            if codes[-1] == 1 and options.second_look and 0 < len(failures) <= _SECOND_LOOKS:
+            whole = not any(how.startswith(COLLECTING) for how in failures.values())
+            if codes[-1] == 1 and options.second_look and whole and 0 < len(failures) <= _SECOND_LOOKS:
                 codes[-1] = _look_again(failures, options.second_look, arguments[-1])
     if len(steps) > 1 or sum(took.values()) > 60:
         print(f"\nslowest {_SLOWEST}:")

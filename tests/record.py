@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+#: The phase in which a file, not a test, fails.
+COLLECTING = "collecting"
+
 
 @pytest.hookimpl
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,12 +25,16 @@ class _Record:
         self._path = path
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._write(report, report.when or "", report.duration)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self._write(report, COLLECTING, 0.0)
+
+    def _write(self, report: pytest.TestReport | pytest.CollectReport, phase: str, seconds: float) -> None:
         crash = getattr(report.longrepr, "reprcrash", None)
         lines = (crash.message if crash else str(report.longrepr)).strip().splitlines()
-        line = {
-            "test": report.nodeid,
-            "seconds": report.duration,
-            "failed": f"{report.when}: {lines[0] if lines else ''}" if report.failed else None,
-        }
+        failed = f"{phase}: {lines[0] if lines else ''}" if report.failed else None
+        line = {"test": report.nodeid, "seconds": seconds, "failed": failed}
         with self._path.open("a") as record:
             record.write(json.dumps(line) + "\n")

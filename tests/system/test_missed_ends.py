@@ -7,14 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import httpx2
-import pytest
 
 from tests.ports import reserved_port
 from tests.support import wait_until
 from tests.system.cluster import Cluster
 from windlass.watchdog.protocol import SOCKET
-
-pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
 
 _PIDFD_GETFD = 438
 
