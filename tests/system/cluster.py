@@ -121,7 +121,7 @@ class Cluster:
         self.url = f"http://127.0.0.1:{self.port}"
         self.proofs = self.folder / "evidence"
         self.proofs.mkdir(parents=True, exist_ok=True)
-        self.http = httpx2.Client(base_url=self.url, timeout=30)
+        self.http = httpx2.Client(base_url=self.url, timeout=HANG_S)
 
     def _role(self, role: str, name: str, settings: Mapping[str, object]) -> Role:
         own = {key: value for key, value in os.environ.items() if not key.startswith("WINDLASS_")}

@@ -45,7 +45,6 @@ def demo(examples: Path, temp: Path, env: dict[str, str]) -> subprocess.Complete
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=180,
         check=False,
     )
     assert list(temp.iterdir()) == []
@@ -90,7 +89,6 @@ def test_it_is_what_make_demo_runs() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=20,
         check=True,
     )
     assert told.stdout.splitlines()[-1].endswith('/bin"/python examples/demo.py')

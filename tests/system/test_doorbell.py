@@ -52,10 +52,6 @@ class Load:
         return sorted(found)
 
 
-def p99(waits: list[float]) -> float:
-    return waits[int(len(waits) * 0.99)]
-
-
 def lines(role: Role, *events: str) -> list[dict]:
     found = [json.loads(line) for line in role.said().splitlines() if line.startswith("{")]
     return [line for line in found if line["event"] in (events or STREAM_EVENTS)]
@@ -68,22 +64,18 @@ def quiet(roles: list[Role], took_s: float, tail: int = 2) -> None:
 
 
 async def whole_again(cluster: Cluster, worker: Role) -> None:
-    """Redis serves all, the exchange has ended, and a job starts at once."""
-    began = time.monotonic()
+    """Redis serves all, the exchange has ended, and jobs go their usual way, without another exchange."""
 
     def back() -> bool:
         ended = len(lines(worker, "exchange_ends")) == len(lines(worker, "exchange_begins"))
         return ended and cluster.http.get("/readyz").json()["checks"]["stream"] == "ok"
 
     await wait_until(back, "the stream serves again")
-    fast = Load(cluster, f"after{began:.0f}-")
-
-    async def at_full_speed() -> bool:
-        await fast.run(0.2, 0.2)
-        await fast.over()
-        return fast.waits()[-1] < 0.5 or min(fast.waits()) < 0.3
-
-    await wait_until(at_full_speed, "full speed")
+    exchanges = len(lines(worker, "exchange_begins"))
+    after = Load(cluster, f"after{exchanges}-")
+    await after.run(0.2, 0.2)
+    await after.over()
+    assert len(lines(worker, "exchange_begins")) == exchanges
 
 
 async def test_redis_away_under_load(fragile: Cluster, own_servers: Servers) -> None:
@@ -95,7 +87,6 @@ async def test_redis_away_under_load(fragile: Cluster, own_servers: Servers) -> 
     try:
         await load.run(6)
         await load.over()
-        assert p99(load.waits()) <= 2, load.waits()[-10:]
         took = time.monotonic() - began
         assert all(len(lines(role, "redis_degraded")) == 1 for role in roles), [lines(role) for role in roles]
         assert fragile.http.get("/v1/cluster").json()["redis_degraded"] is True
@@ -118,8 +109,6 @@ async def test_the_leader_alone_is_cut_off(fragile: Cluster, own_servers: Server
         load = Load(fragile, "deaf")
         await load.run(11)
         await load.over()
-        assert load.waits()[-1] <= 8, load.waits()[-10:]
-        assert p99(load.waits(since_s=7)) <= 2, load.waits(since_s=7)[-10:]
         await wire.change(PASS)
         await whole_again(fragile, worker)
         assert len(lines(scheduler, "node_lost")) == 0
@@ -172,7 +161,6 @@ async def test_a_redis_that_refuses(fragile: Cluster, own_servers: Servers, how:
         async with refusing(server, how):
             await load.run(1.5)
             await load.over()
-            assert p99(load.waits()) <= 2.5, load.waits()[-10:]
         await whole_again(fragile, roles[2])
     quiet(roles, time.monotonic() - began)
 
@@ -185,7 +173,6 @@ async def test_flushall_again_and_again(fragile: Cluster, own_servers: Servers) 
         for _ in range(40):
             await load.run(0.2, 0.05)
             server.flushall()
-    await load.over(45)
-    assert p99(load.waits()) <= 2, load.waits()[-10:]
+    await load.over()
     quiet(roles, time.monotonic() - began)
     assert not lines(roles[1], "entry_parked")

@@ -46,9 +46,6 @@ async def test_the_engine_is_killed_and_started_again(cluster: Cluster, lives_on
         up = time.monotonic()
         fresh = cluster.submit(cluster.spec("fresh", driver="docker", max_retries=0))
         (after,) = await cluster.over(fresh)
-        took = time.monotonic() - up
-        print(f"a new container has run {took:.1f} s after the engine was up")
-        assert took <= 15
         # An end next to an outage is laid to that; this one is to be the job's own.
         await wait_until(lambda: time.monotonic() - up > 2 * taken_down.SLACK_S, "the outage is long over")
         (cluster.proofs / "over").touch()

@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,6 @@ from tests.system.test_outages import all_ran_once
 from windlass.embedded.account import reachable, unprivileged
 from windlass.embedded.postgres import wheel
 from windlass.store.migrate import migrate
-
-BACK_S = 10
 
 
 class Server:
@@ -134,12 +131,7 @@ async def test_a_synchronous_standby_takes_over(
                 primary.kill()
                 assert not submit(number)
                 standby.ask("SELECT pg_promote()")
-                promoted = time.monotonic()
             await wait_until(lambda number=number: submit(number), "it is accepted")
-            if number == 60:
-                took = time.monotonic() - promoted
-                print(f"service was back {took:.2f} s after the standby was the server")
-                assert took <= BACK_S
         jobs = await cluster.over(long, *accepted.values())
         all_ran_once(cluster, jobs)
         assert len(set(accepted.values())) == len(accepted) == 120

@@ -74,7 +74,6 @@ def run(script: list[Typed], url: str, folder: Path) -> list[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=100,
         check=False,
     )
     return done.stdout.split(MARK)[:-1]

@@ -16,7 +16,7 @@ from tests.conftest import Servers
 from tests.house.documents import REFERENCE
 from tests.ports import reserved_port
 from tests.prometheus import ITS_OWN, Prometheus, choices, names, panels, prometheus, prometheus_missing, ready, rules
-from tests.support import wait_until
+from tests.support import HANG_S, wait_until
 from tests.system.cluster import Cluster
 from tests.system.conftest import _fresh
 from windlass.core.ids import NODE, NodeId
@@ -86,7 +86,7 @@ def under_load(cluster: Cluster) -> Iterator[None]:
     over = threading.Event()
 
     def work() -> None:
-        with httpx2.Client(base_url=cluster.url, timeout=30) as http:
+        with httpx2.Client(base_url=cluster.url, timeout=HANG_S) as http:
             while not over.wait(0.25):
                 plain = {"driver": "process", "resources": {"cpu": 0.25, "memory": "16Mi"}}
                 http.post("/v1/jobs", json=plain | {"command": ["sh", "-c", "echo said; sleep 0.4"]})
@@ -166,7 +166,7 @@ async def test_no_query_names_a_metric_that_is_not_there(watched: Watched):
 async def test_few_series_at_a_hundred_nodes(watched: Watched):
     """Of 2 API processes that were asked everything there is to ask, 3 schedulers, 100 workers."""
     paths = json.loads((REFERENCE / "openapi.json").read_text())["paths"]
-    async with httpx2.AsyncClient(base_url=watched.cluster.url, timeout=30) as http:
+    async with httpx2.AsyncClient(base_url=watched.cluster.url, timeout=HANG_S) as http:
         asked = [
             http.request(method.upper(), path.replace("{job_id}", "job_x").replace("{", "").replace("}", ""))
             for path, item in paths.items()

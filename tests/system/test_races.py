@@ -6,7 +6,7 @@ import random
 import httpx2
 import psycopg
 
-from tests.support import wait_until
+from tests.support import HANG_S, wait_until
 from tests.system.cluster import Cluster
 
 JOBS, USERS = 500, 8
@@ -30,7 +30,7 @@ async def test_500_jobs_are_cancelled_and_deleted_while_they_end(cluster: Cluste
     ids = cluster.submit_all([cluster.spec(name, draw.choice(("true", "exit 3", "sleep 0.3"))) for name in names])
     wishes = {job_id: draw.choice(("cancel", "delete", "both")) for job_id in ids}
     waiting, refused = draw.sample(ids, JOBS), 0
-    async with httpx2.AsyncClient(base_url=cluster.url, timeout=30) as http:
+    async with httpx2.AsyncClient(base_url=cluster.url, timeout=HANG_S) as http:
 
         async def delete(job_id: str) -> bool:
             """Whether it is gone; one that is not over is kept, and says so."""

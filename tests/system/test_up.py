@@ -19,7 +19,7 @@ import pytest
 
 from tests.images import busybox_image, docker_missing
 from tests.ports import reserved_port
-from tests.support import wait_until
+from tests.support import HANG_S, wait_until
 from windlass.cli.up import get
 from windlass.driver.docker_profile import JOB as JOB_LABEL
 
@@ -49,7 +49,7 @@ class Up:
 
         await wait_until(answer, f"up is ready; it said so far: {self.said()}")
 
-    async def ended(self, timeout: float = 10) -> int:
+    async def ended(self) -> int:
         await wait_until(lambda: self.process.poll() is not None, f"up has ended; it said: {self.said()}")
         return self.process.returncode
 
@@ -66,7 +66,7 @@ class Up:
         return [attempt["state"] for attempt in self._request("GET", f"/v1/jobs/{job}")["status"]["attempts"]]
 
     def _request(self, method: str, path: str, body: str | None = None) -> dict[str, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=HANG_S)
         try:
             connection.request(method, path, body, {"Content-Type": "application/json"})
             answer = json.loads(connection.getresponse().read())
@@ -118,17 +118,15 @@ def started(data: Path) -> Iterator[list[Up]]:
     yield ups
     for up in ups:
         up.close()
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + HANG_S
     while left_in(data) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert left_in(data) == {}
 
 
 async def test_it_starts_says_where_things_are_and_leaves_nothing_behind(data: Path, started: list[Up]) -> None:
-    begin = time.monotonic()
     started.append(up := Up(data))
     await up.ready()
-    assert time.monotonic() - begin < 10  # 5 s on a machine that does nothing else
     for told in (f"http://127.0.0.1:{up.port}", f"http://127.0.0.1:{up.port}/docs", str(data), str(data / "log")):
         assert told in up.said()
     assert await asyncio.to_thread(get, up.port, "/readyz")
@@ -148,10 +146,8 @@ async def test_ctrl_c_ends_the_jobs_that_run(data: Path, started: list[Up], driv
         SLEEP | {"driver": driver} | ({"image": busybox_image(), "network": "none"} if driver == "docker" else {})
     )
     await wait_until(lambda: "running" in up.attempt_states(job), "the job runs")
-    begin = time.monotonic()
     up.process.send_signal(signal.SIGINT)
     assert await up.ended() == 0
-    assert time.monotonic() - begin < 10
     assert containers_of(job) == []
     assert left_in(data) == {}
 
@@ -185,7 +181,6 @@ async def test_a_second_ctrl_c_kills(data: Path, started: list[Up]) -> None:
     os.kill(min(up.pids("windlass worker")), signal.SIGSTOP)
     up.process.send_signal(signal.SIGINT)
     await wait_until(lambda: "stopping" in up.said(), "up says that it stops")
-    again = time.monotonic()
 
     def insist() -> bool:
         if up.process.poll() is None:
@@ -193,7 +188,6 @@ async def test_a_second_ctrl_c_kills(data: Path, started: list[Up]) -> None:
         return up.process.poll() is not None
 
     await wait_until(insist, "up has ended")
-    assert time.monotonic() - again < 3
     assert up.process.returncode == 130
     await wait_until(lambda: not left_in(data), "nothing is left")
 
@@ -270,7 +264,5 @@ async def test_a_small_cluster_on_one_machine(data: Path, started: list[Up]) -> 
     assert len(shown.stdout.split()) == 3
     job = up.submit({"command": ["true"], "driver": "process"})
     await wait_until(lambda: up.attempt_states(job) == ["succeeded"], "a job runs")
-    begin = time.monotonic()
     up.process.send_signal(signal.SIGTERM)
     assert await up.ended() == 0
-    assert time.monotonic() - begin < 10
