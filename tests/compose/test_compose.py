@@ -62,16 +62,6 @@ RUNBOOKS = [
 ]
 
 
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
-    """As far as it can be told without being its host: it is read and found right."""
-    unit = (ROOT / "deploy/systemd/windlass-worker.service").read_text()
-    copy = tmp_path / "windlass-worker.service"
-    (program := tmp_path / "windlass").symlink_to(sys.executable)  # a path with no space in it
-    copy.write_text(unit.replace("/opt/windlass/bin/windlass", str(program)))
-    done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, timeout=30)
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
-
-
 @pytest.fixture(scope="module")
 def stack(roomy_folder: Path) -> Iterator[Stack]:
     found = Stack()
