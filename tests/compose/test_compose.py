@@ -201,7 +201,7 @@ def test_each_secret_is_for_its_reader_alone(stack: Stack, up: float) -> None:
     assert secret_modes(stack) == wanted
     before = in_volume(stack, "windlass", "cat /v/*")
     in_volume(stack, "windlass", "chown -R 0:0 /v; chmod 755 /v; chmod 444 /v/*")
-    stack.compose("up", "-d", "secrets")
+    stack.compose("up", "secrets")  # in the foreground: `-d` does not wait for its end
     assert secret_modes(stack) == wanted
     assert in_volume(stack, "windlass", "cat /v/*") == before
 
