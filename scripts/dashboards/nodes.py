@@ -60,6 +60,20 @@ BOARD = Board(
                 "Mean, from the launch coming in: pull, create, start.", "s",
             ),
             Panel(
+                "Image pulls",
+                [
+                    Query(f"sum(rate(windlass_worker_image_pull_seconds_count{RATE}))", "ended"),
+                    Query(f"sum(rate(windlass_worker_image_pull_failures_total{RATE}))", "failed"),
+                ],
+                "Pulls that ended, of all workers.", "ops",
+            ),
+            Panel(
+                "Time of a pull",
+                [Query(f"sum(rate(windlass_worker_image_pull_seconds_sum{RATE})) / "
+                       f"(sum(rate(windlass_worker_image_pull_seconds_count{RATE})) > 0) or vector(0)", "mean")],
+                "Mean, of all workers; 0 while nothing is pulled.", "s",
+            ),
+            Panel(
                 "Drivers", [Query("windlass_worker_driver_available", "{{driver}} {{instance}}")],
                 "0: it can start nothing.", top=1,
             ),

@@ -4,9 +4,13 @@ Queries use `$__rate_interval` for rates, so that a panel has data at any scrape
 format is the classic one, which every Grafana takes from files; the newer one it takes only behind a switch.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 
+import yaml
 from grafana_foundation_sdk.builders import bargauge, common, stat, timeseries
 from grafana_foundation_sdk.builders import dashboard as build
 from grafana_foundation_sdk.builders.prometheus import Dataquery
@@ -15,6 +19,12 @@ from grafana_foundation_sdk.models import dashboard as model
 
 SOURCE = choices.DataSourceRef(type_val="prometheus", uid="${datasource}")
 RATE = "[$__rate_interval]"
+RULES = Path(__file__).parents[2] / "deploy/prometheus/rules/alerts.yml"
+#: What is drawn over the panels: (title, colour, when).
+MARKS = (
+    ("Elections", "purple", "sum(increase(windlass_leader_terms_total[1m])) > 0"),
+    ("Drains", "orange", 'sum(windlass_nodes{state="draining"}) > 0'),
+)
 
 
 @dataclass(frozen=True)
@@ -74,6 +84,10 @@ def built(board: Board) -> model.Dashboard:
         .with_variable(build.DatasourceVariable("datasource").label("Prometheus").type("prometheus"))
         .link(build.DashboardLink("Windlass").type(model.DashboardLinkType.DASHBOARDS).tags(["windlass"]))
     )
+    made.with_variable(build.TextBoxVariable("runbooks").label("Runbooks").default_value("/public/runbooks"))
+    for title, colour, expr in MARKS:
+        mark = build.AnnotationQuery().name(title).datasource(SOURCE).enable(True).icon_color(colour)
+        made.annotation(mark.expr(expr))
     if board.nodes:
         made.with_variable(_choice_of_nodes())
     number = 0
@@ -109,6 +123,7 @@ def _panel(panel: Panel) -> timeseries.Panel | stat.Panel | bargauge.Panel:
         case _:
             made = _lines(panel)
     made.title(panel.title).description(panel.words).datasource(SOURCE).unit(panel.unit).span(panel.width)
+    made.links([_runbook(name) for name in _alerts(panel)])
     made.min(0)
     if panel.top is not None:
         made.max(panel.top)
@@ -117,6 +132,26 @@ def _panel(panel: Panel) -> timeseries.Panel | stat.Panel | bargauge.Panel:
         asked = Dataquery().expr(query.expr).legend_format(query.legend or "__auto").ref_id(letter).datasource(SOURCE)
         made.with_target(asked.instant() if panel.kind == "bars" else asked.range())
     return made
+
+
+@cache
+def _rules() -> list[tuple[str, str]]:
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    return [(rule["alert"], rule["expr"]) for group in groups for rule in group["rules"]]
+
+
+def _alerts(panel: Panel) -> Iterator[str]:
+    """The runbook pages of a panel: of each alert about one of its metrics, or the index when there is none."""
+    shown = {name for query in panel.queries for name in re.findall(r"windlass[_:][\w:]+", query.expr)}
+    found = [alert for alert, expr in _rules() if shown & set(re.findall(r"windlass[_:][\w:]+", expr))]
+    yield from found or ["README"]
+
+
+def _runbook(page: str) -> build.DashboardLink:
+    title = "Runbooks" if page == "README" else f"Runbook: {page}"
+    return (
+        build.DashboardLink(title).type(model.DashboardLinkType.LINK).url(f"${{runbooks}}/{page}.md").target_blank(True)
+    )
 
 
 def _stat(panel: Panel) -> stat.Panel:

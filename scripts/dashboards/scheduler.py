@@ -27,6 +27,10 @@ BOARD = Board(
                 "Tasks placed a second.", "ops",
             ),
             Panel(
+                "Time of a plan", quantiles("windlass_plan_seconds", 0.5, 0.99),
+                "The decision alone, with no read and no write.", "s",
+            ),
+            Panel(
                 "Time of a round", quantiles("windlass_placement_seconds", 0.5, 0.99),
                 "Heads read, planned, committed.", "s",
             ),

@@ -60,16 +60,6 @@ RUNBOOKS = [
 ]
 
 
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
-    """As far as it can be told without being its host: it is read and found right."""
-    unit = (ROOT / "deploy/systemd/windlass-worker.service").read_text()
-    copy = tmp_path / "windlass-worker.service"
-    (program := tmp_path / "windlass").symlink_to(sys.executable)  # a path with no space in it
-    copy.write_text(unit.replace("/opt/windlass/bin/windlass", str(program)))
-    done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, timeout=30)
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
-
-
 @pytest.fixture(scope="module")
 def stack(roomy_folder: Path) -> Iterator[Stack]:
     found = Stack()
@@ -209,7 +199,7 @@ def test_each_secret_is_for_its_reader_alone(stack: Stack, up: float) -> None:
     assert secret_modes(stack) == wanted
     before = in_volume(stack, "windlass", "cat /v/*")
     in_volume(stack, "windlass", "chown -R 0:0 /v; chmod 755 /v; chmod 444 /v/*")
-    stack.compose("up", "-d", "secrets")
+    stack.compose("up", "secrets")  # in the foreground: `-d` does not wait for its end
     assert secret_modes(stack) == wanted
     assert in_volume(stack, "windlass", "cat /v/*") == before
 

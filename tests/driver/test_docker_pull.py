@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from prometheus_client import REGISTRY
 
 from tests.driver.conftest import DockerStage
 from tests.driver.play import opened, run
@@ -44,6 +45,27 @@ def test_a_missing_image_is_pulled_once_for_all_who_ask(docker: DockerStage, reg
     assert told
     assert told[0][0] == image
     assert "layers" in told[0][1]
+
+
+def pulls() -> tuple[float, float]:
+    """All that ended, and those that failed."""
+    names = "windlass_worker_image_pull_seconds_count", "windlass_worker_image_pull_failures_total"
+    ended, failed = (REGISTRY.get_sample_value(name) or 0.0 for name in names)
+    return ended, failed
+
+
+@pytest.mark.docker
+def test_pulls_and_their_failures_are_counted(docker: DockerStage, registry: Registry):
+    ended, failed = pulls()
+
+    async def scenario():
+        async with opened(docker.driver()) as driver:
+            await run(docker, driver, docker.ticket(replace(docker.exits(0), image=f"{registry.image}:1")))
+            with pytest.raises(DriverFault):
+                await driver.prepare(docker.ticket(replace(docker.exits(0), image=f"{registry.image}:missing")))
+
+    asyncio.run(scenario())
+    assert pulls() == (ended + 2, failed + 1)
 
 
 @pytest.mark.docker

@@ -2,6 +2,7 @@
 against the models it publishes (grafana-foundation-sdk), the provisioning files against the keys it reads there."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,3 +93,29 @@ def test_compose_puts_it_where_grafana_looks() -> None:
     assert (GRAFANA / "dashboards" / home.name).exists()
     [source] = SOURCES["datasources"]
     assert source["url"].removeprefix("$") in SERVICE["environment"]
+
+
+@pytest.mark.parametrize("file", BOARDS, ids=lambda file: file.stem)
+def test_every_panel_has_words_a_unit_and_a_runbook_that_exists(file: Path) -> None:
+    board = json.loads(file.read_text())
+    [base] = [one for one in board["templating"]["list"] if one["name"] == "runbooks"]
+    assert base["query"] == "/public/runbooks"
+    mounts = dict(volume.split(":")[1::-1] for volume in SERVICE["volumes"])
+    folder = ROOT / mounts["/usr/share/grafana/public/runbooks"]
+    for panel in panels(board):
+        if panel["type"] == "row":
+            continue
+        assert panel["description"].endswith("."), panel["title"]
+        assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+        assert panel["fieldConfig"]["defaults"]["thresholds"]["steps"], panel["title"]
+        assert panel["links"], panel["title"]
+        for link in panel["links"]:
+            assert (folder / link["url"].removeprefix("${runbooks}/")).is_file(), link["url"]
+
+
+@pytest.mark.parametrize("file", BOARDS, ids=lambda file: file.stem)
+def test_elections_and_drains_are_marked(file: Path) -> None:
+    marks = json.loads(file.read_text())["annotations"]["list"]
+    assert [mark["name"] for mark in marks if mark["enable"]] == ["Elections", "Drains"]
+    named = {name for mark in marks for name in re.findall(r"windlass_\w+", mark["expr"])}
+    assert named == {"windlass_leader_terms_total", "windlass_nodes"}

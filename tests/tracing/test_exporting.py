@@ -47,7 +47,7 @@ def kept(spans: Sequence[Span]) -> int:
 def test_what_an_install_and_the_image_bring_has_it() -> None:
     root = Path(__file__).parents[2]
     extra = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]["otel"]
-    locked = re.findall(r"^([\w-]+)==", (root / "requirements.lock").read_text(), re.MULTILINE)
+    locked = re.findall(r"^([\w-]+)==", (root / "requirements-image.lock").read_text(), re.MULTILINE)
     assert {re.split(r"[<>=]", name)[0] for name in extra} <= set(locked)
 
 

@@ -10,6 +10,7 @@ import msgspec
 from windlass.core.states import Cause
 from windlass.driver.base import DriverFault, EngineUnavailable
 from windlass.driver.docker_engine import Engine
+from windlass.metrics import worker as metrics
 
 Progress = Callable[[str, str], None]  # image, a line for people
 
@@ -82,6 +83,10 @@ class Images:
         return self._users[image][1]
 
     async def _pull(self, image: str) -> None:
+        with metrics.PULL.time(), metrics.PULL_FAILURES.count_exceptions(BaseException):
+            await self._in_time(image)
+
+    async def _in_time(self, image: str) -> None:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._follow(image)

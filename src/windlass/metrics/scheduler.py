@@ -27,6 +27,9 @@ PLACEMENT = histogram(
     _ROLE,
     SHORT_S,
 )
+PLAN = histogram(
+    "windlass_plan_seconds", "Time of one plan: the decision alone, with no read and no write.", _ROLE, SHORT_S
+)
 BATCH_SIZE = histogram(
     "windlass_placement_batch_size", "Tasks placed by one round.", _ROLE, (1, 2, 4, 8, 16, 32, 64, 128, 256)
 )

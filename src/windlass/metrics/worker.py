@@ -8,6 +8,8 @@ _ROLE = [WORKER]
 START = summary(
     "windlass_worker_start_seconds", "From an attempt's launch coming in to its start: pull, create, start.", _ROLE
 )
+PULL = summary("windlass_worker_image_pull_seconds", "Time of an image pull, whatever its result.", _ROLE)
+PULL_FAILURES = counter("windlass_worker_image_pull_failures_total", "Image pulls that failed or were given up.", _ROLE)
 LOG_BYTES = counter("windlass_worker_log_bytes_total", "Bytes of output the API has taken from this node.", _ROLE)
 
 FIGURES = Figures(_ROLE)

@@ -76,7 +76,8 @@ def _planned(desk: Desk, snapshot: Snapshot) -> Plan:
     rules, now = desk.rules, desk.picture.now()
 
     def made(asked: Snapshot) -> Plan:
-        return plan(asked, now, policy=rules.policy, reserve_after_s=rules.reserve_after_s)
+        with metrics.PLAN.time():
+            return plan(asked, now, policy=rules.policy, reserve_after_s=rules.reserve_after_s)
 
     try:
         return made(snapshot)
