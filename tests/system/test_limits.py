@@ -72,8 +72,8 @@ async def test_the_scheduler_keeps_the_limits_of_a_worker_that_hangs(cluster: Cl
     worker = cluster.worker(drivers="process")
     await cluster.ready()
     running = {
-        "attempt_timeout": cluster.submit(cluster.spec("a", "sleep 60", attempt_timeout=1, max_retries=0)),
-        "job_deadline": cluster.submit(cluster.spec("j", "sleep 60", job_deadline=1.2)),
+        "attempt_timeout": cluster.submit(cluster.spec("a", "sleep 60", attempt_timeout=6, max_retries=0)),
+        "job_deadline": cluster.submit(cluster.spec("j", "sleep 60", job_deadline=7)),
     }
     for name in ("a", "j"):
         await wait_until(lambda n=name: cluster.starts(n) == [1], "it runs")
@@ -83,7 +83,7 @@ async def test_the_scheduler_keeps_the_limits_of_a_worker_that_hangs(cluster: Cl
     worker.freeze()
     stuck = running | {"start_timeout": cluster.submit(cluster.spec("s", "sleep 60", start_timeout=0.5, max_retries=0))}
     for limit, job_id in stuck.items():
-        job = await cluster.state(job_id, "stopping", 15)
+        job = await cluster.state(job_id, "stopping")
         told = [event["data"]["message"] for event in cluster.events(job_id) if event["type"] == "job.stopping"]
         assert told == [f"{limit} of {job['spec'][limit]:g} s passed (enforced by the scheduler)"]
     worker.thaw()
