@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from tests.support import HANG_S
 from windlass import service
 from windlass.errors import Fenced, SettingsError
 
@@ -64,7 +65,7 @@ def test_a_second_signal_ends_it_at_once() -> None:
     with start(60) as server:
         server.send_signal(signal.SIGTERM)
         assert server.stdout.readline() == "stopping\n"
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + HANG_S
         while server.poll() is None and time.monotonic() < deadline:
             server.send_signal(signal.SIGTERM)
             time.sleep(0.05)

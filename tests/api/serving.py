@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx2
+import pytest
 from fastapi import FastAPI
 
 from tests.builders import Ledger
-from tests.support import wait_until
+from tests.support import HANG_S, wait_until
 from windlass.api.app import make_app, make_server
 from windlass.api.deps import Services
+from windlass.api.hub import Listener
 from windlass.core.events import Exited, Prepared, Started
 from windlass.core.ids import AttemptId, JobId
 from windlass.core.placement.snapshot import Node
@@ -122,6 +124,12 @@ async def parse_events(lines: AsyncIterator[str]) -> AsyncIterator[Event]:
             fields = {}
 
 
+def only_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let whoever waits look at the ledger only when there is news, never by the clock."""
+    wait = Listener.wait
+    monkeypatch.setattr(Listener, "wait", lambda listener, timeout_s=0.0: wait(listener, 3600.0))
+
+
 def settings_for(database_url: str, redis_url: str, pool_max: int = 8, port: int = 0) -> Settings:
     """Return settings of an API, on any free port unless one is given."""
     return Settings(
@@ -142,7 +150,7 @@ async def serving(settings: Settings) -> AsyncIterator[Api]:
         port = server.sockets()[0].getsockname()[1]
         async with (
             await connect(settings.database.url, "test") as conn,
-            httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20.0) as http,
+            httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=HANG_S) as http,
         ):
             yield Api(app, http, Ledger(conn), port)
     finally:

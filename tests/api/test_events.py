@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.api.serving import SEED, Api, Event, serving, settings_for
-from tests.support import wait_until
+from tests.support import HANG_S, wait_until
 from windlass.api import events as routes
 from windlass.store.db import connect
 
 
-async def take(events: AsyncIterator[Event], count: int, timeout: float = 30.0) -> list[Event]:
-    async with asyncio.timeout(timeout):
+async def take(events: AsyncIterator[Event], count: int) -> list[Event]:
+    async with asyncio.timeout(HANG_S):
         return [await anext(events) for _ in range(count)]
 
 
@@ -59,7 +59,7 @@ async def test_no_event_is_missed_or_doubled_under_concurrent_writers(api: Api):
         cursor = "0-0"
         while len(seen) < 2 * writers * each:
             async with api.events(f"/v1/events?cursor={cursor}") as events:
-                for event in await take(events, min(7, 2 * writers * each - len(seen)), 40):
+                for event in await take(events, min(7, 2 * writers * each - len(seen))):
                     seen.append(event)
                     cursor = event.id
 

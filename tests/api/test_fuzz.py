@@ -19,6 +19,7 @@ from schemathesis.specs.openapi.checks import (
 from tests.api.serving import SEED, assert_problem, serving, settings_for
 from tests.api.test_openapi import OPERATIONS
 from tests.conftest import Servers
+from tests.support import HANG_S
 from windlass.core.fields import FIELDS
 
 BOUNDED = settings(
@@ -64,7 +65,7 @@ def test_every_operation_keeps_its_description(document: Any, client: httpx2.Cli
         # what waits for jobs that nobody runs is left out, and what the client itself must get right
         case.query = {k: v for k, v in (case.query or {}).items() if k not in ("follow", "wait")}
         case.headers = {k: v for k, v in (case.headers or {}).items() if k.lower() not in ("host", "content-type")}
-        case.call_and_validate(checks=CHECKS, timeout=10)
+        case.call_and_validate(checks=CHECKS, timeout=HANG_S)
 
     play()
 
@@ -97,7 +98,7 @@ def test_no_document_brings_the_api_down(base_url: str, client: httpx2.Client, d
 
 @pytest.fixture(scope="module")
 def client(base_url: str) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=base_url, timeout=20) as http:
+    with httpx2.Client(base_url=base_url, timeout=HANG_S) as http:
         yield http
 
 

@@ -1,14 +1,13 @@
 """Jobs: list, get, wait, cancel, retry, delete."""
 
 import asyncio
-import time
 from typing import Any
 
 import pytest
 
-from tests.api.serving import SEED, Api, assert_problem
+from tests.api.serving import SEED, Api, assert_problem, only_news
 from tests.builders import a_node
-from tests.support import wait_until
+from tests.support import HANG_S, wait_until
 from windlass.core.events import Exited, NodeLost
 from windlass.core.ids import JobId
 from windlass.core.states import Cause
@@ -136,15 +135,14 @@ async def test_a_queued_job_says_why_per_node_with_numbers(api: Api):
     assert "1 of 2 nodes" in status["reason"]
 
 
-async def test_waiting_ends_with_the_job(api: Api):
+async def test_waiting_ends_with_the_job(api: Api, monkeypatch: pytest.MonkeyPatch):
+    only_news(monkeypatch)
     job_id = await api.submit()
     waiting = asyncio.create_task(api.http.get(f"/v1/jobs/{job_id}?wait=30"))
     await wait_until(lambda: api.listeners == 1, "the request waits")
-    began = time.monotonic()
     await api.run(job_id)
     await api.services.producer.send(news=[wire.Ended((job_id,))])
     assert (await waiting).json()["state"] == "succeeded"
-    assert time.monotonic() - began < 0.9, "the news woke it, not the clock"
     assert api.listeners == 0
 
 
@@ -153,17 +151,16 @@ async def test_waiting_sees_the_end_though_the_news_are_lost(api: Api):
     waiting = asyncio.create_task(api.http.get(f"/v1/jobs/{job_id}?wait=30"))
     await wait_until(lambda: api.listeners == 1, "the request waits")
     await api.run(job_id)
-    assert (await asyncio.wait_for(waiting, 5)).json()["state"] == "succeeded"
+    assert (await asyncio.wait_for(waiting, HANG_S)).json()["state"] == "succeeded"
 
 
-async def test_waiting_has_an_end(api: Api):
+async def test_waiting_has_an_end(api: Api, monkeypatch: pytest.MonkeyPatch):
     job_id = await api.submit()
     answer = await api.http.get(f"/v1/jobs/{job_id}?wait=0.2")
     assert answer.json()["state"] == "queued"
     await api.run(job_id)
-    began = time.monotonic()
+    only_news(monkeypatch)
     assert (await api.http.get(f"/v1/jobs/{job_id}?wait=30")).json()["state"] == "succeeded"
-    assert time.monotonic() - began < 2
 
 
 async def test_cancelling_what_waits_ends_it_at_once(api: Api):
@@ -173,7 +170,7 @@ async def test_cancelling_what_waits_ends_it_at_once(api: Api):
     answer = await api.http.post(f"/v1/jobs/{job_id}/cancel")
     assert answer.status_code == 202
     assert answer.json()["state"] == "cancelled"
-    assert (await asyncio.wait_for(waiting, 5)).json()["state"] == "cancelled"
+    assert (await asyncio.wait_for(waiting, HANG_S)).json()["state"] == "cancelled"
     again = await api.http.post(f"/v1/jobs/{job_id}/cancel")
     assert again.status_code == 202
     assert again.json()["finished_at"] == answer.json()["finished_at"]

@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncGenerator
 from typing import Any, cast
 
+from tests.support import HANG_S
 from windlass.chaos.conductor import Conductor
 from windlass.chaos.faults import Fault
 from windlass.chaos.site import Hit, NoTarget, Site
@@ -36,7 +37,7 @@ async def test_a_fault_that_was_being_injected_when_the_run_was_ended_is_healed(
     stage = Stage()
     conductor = stage.conductor(stage.act)
     running = asyncio.create_task(conductor.run(float("inf"), None))
-    await asyncio.wait_for(stage.striking.wait(), 10)
+    await asyncio.wait_for(stage.striking.wait(), HANG_S)
     running.cancel()
     await asyncio.wait([running])
     stage.go_on.set()

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Servers
-from tests.support import wait_until
+from tests.support import HANG_S, wait_until
 from windlass.chaos.postgres_ear import PostgresEar
 from windlass.chaos.proxy import DROP, DROP_DOWN, DROP_UP, HOLD, PASS, REFUSE, Proxy, Weather
 
@@ -51,7 +51,7 @@ async def calling(proxy: Proxy) -> AsyncIterator[Streams]:
         writer.transport.abort()
 
 
-async def said(line: Streams, words: bytes, within: float = 5) -> bytes:
+async def said(line: Streams, words: bytes, within: float = HANG_S) -> bytes:
     """What comes back for these words."""
     line[1].write(words)
     return await asyncio.wait_for(line[0].readexactly(len(words)), within)
@@ -67,7 +67,7 @@ async def test_it_passes_everything_and_both_ends(echo: tuple[Echo, Proxy]):
     async with calling(proxy) as line:
         assert await said(line, b"x" * 300_000) == b"x" * 300_000
         line[1].write_eof()
-        assert await asyncio.wait_for(line[0].read(), 5) == b""
+        assert await asyncio.wait_for(line[0].read(), HANG_S) == b""
     await wait_until(lambda: server.ends == 1 and proxy.links == 0, "both sides have ended")
 
 
@@ -93,7 +93,7 @@ async def test_dropped_bytes_are_gone_and_the_connection_stays_half_open(echo, w
         await said(old, b"one")
         await proxy.change(weather)
         await nothing(old, b"two")
-        assert server.heard == (b"onetwo" if reached else b"one")
+        await wait_until(lambda: server.heard == (b"onetwo" if reached else b"one"), "what got through")
         await proxy.change(PASS)
         await nothing(old, b"three")
         async with calling(proxy) as fresh:
@@ -108,7 +108,7 @@ async def test_what_was_held_is_delivered(echo: tuple[Echo, Proxy]):
         await nothing(line, b"one")
         assert server.heard == b""
         await proxy.change(PASS)
-        assert await asyncio.wait_for(line[0].readexactly(3), 5) == b"one"
+        assert await asyncio.wait_for(line[0].readexactly(3), HANG_S) == b"one"
 
 
 async def test_late_and_slow(echo: tuple[Echo, Proxy]):
@@ -121,7 +121,7 @@ async def test_late_and_slow(echo: tuple[Echo, Proxy]):
         await proxy.change(Weather(rate=10_000))
         began = time.monotonic()
         await said(line, b"x" * 4000)
-        assert 0.4 <= time.monotonic() - began < 4
+        assert time.monotonic() - began >= 0.4
 
 
 async def test_cut_in_the_middle(echo: tuple[Echo, Proxy]):

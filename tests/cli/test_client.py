@@ -6,18 +6,16 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tests.cli.stub import Serving, Stub, a_job, an_attempt, chunk, problem
-from tests.support import wait_until
+from tests.support import HANG_S, wait_until
 from windlass.client import ApiError, Client, LogChunk, NotFound, ServerError, Unreachable, WaitTimeout
 
 
-def restarted(
-    stub: Stub, use: Callable[[Client], Awaitable[object]], then: Callable[[], None], down: int = 20
-) -> object:
+def restarted(stub: Stub, use: Callable[[Client], Awaitable[object]], then: Callable[[], None]) -> object:
     """What `use` gives when the API stops under it and comes back; what was quiet before does not count as away."""
 
     async def scenario() -> object:
         server = Serving(stub).__enter__()
-        async with Client(stub.url, timeout=5, patience=0.8) as client:
+        async with Client(stub.url, timeout=HANG_S, patience=HANG_S) as client:
             using = asyncio.ensure_future(use(client))
             await wait_until(lambda: len(stub.requests) >= 2, "its second request, which waits")
             await asyncio.to_thread(server.__exit__)
@@ -27,7 +25,7 @@ def restarted(
                 then()
                 return await using
 
-    return asyncio.run(asyncio.wait_for(scenario(), 30))
+    return asyncio.run(asyncio.wait_for(scenario(), HANG_S))
 
 
 def test_wait_rides_out_a_restart():

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from tests.cli.conftest import Cli, start
 from tests.cli.stub import Stub, a_job, an_attempt, chunk, ended
-from tests.support import wait_until
+from tests.support import HANG_S, wait_until
 from windlass.cli.main import main
 from windlass.cli.terminal import Cleaner
 
@@ -109,7 +109,7 @@ def test_why_it_waits_is_told_after_a_while(stub: Stub):
     assert process.stderr.readline() == b"windlass: job_1 submitted\n"
     assert process.stderr.readline() == b"windlass: queued: no node has 64 cores\n"
     ended(0)(stub.jobs["job_1"])
-    assert process.wait(10) == 0
+    assert process.wait(HANG_S) == 0
     assert process.communicate() == (b"", b"")
 
 
@@ -121,7 +121,7 @@ def test_a_signal_cancels_the_job(stub: Stub, number: signal.Signals, code: int)
     assert process.stdout is not None
     assert process.stdout.readline() == b"begun\n"
     process.send_signal(number)
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=HANG_S)
     assert (process.returncode, out) == (code, b"")
     assert stub.jobs["job_1"]["state"] == "cancelled"
     assert err.decode().splitlines()[1:] == [
@@ -148,7 +148,7 @@ def test_a_second_signal_leaves_at_once(stub: Stub):
     process.send_signal(signal.SIGINT)
     assert b"cancelling" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=10)
+    _, err = process.communicate(timeout=HANG_S)
     assert (process.returncode, err) == (130, b"windlass: left; job_1 may still run\n")
 
 
@@ -176,7 +176,7 @@ def on_a_terminal(*args: str) -> bytes:
             shown += piece
     except OSError:  # the terminal's way of saying that its last writer left
         pass
-    process.communicate(timeout=10)
+    process.communicate(timeout=HANG_S)
     os.close(ours)
     return shown.replace(b"\r\n", b"\n")
 

@@ -8,7 +8,7 @@ import subprocess
 
 from tests.cli.conftest import COMMAND, start
 from tests.cli.stub import Stub, a_job
-from tests.support import wait_until
+from tests.support import HANG_S, wait_until
 
 
 def test_a_pipe_gets_each_change_as_one_line(stub: Stub):
@@ -21,7 +21,7 @@ def test_a_pipe_gets_each_change_as_one_line(stub: Stub):
     changed = json.loads(process.stdout.readline())
     assert (changed["id"], changed["state"]) == ("job_2", "running")
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=30) == (b"", b"")
+    assert process.communicate(timeout=HANG_S) == (b"", b"")
     assert process.returncode == 130
 
 
@@ -30,7 +30,7 @@ def test_watching_one_job_ends_with_it(stub: Stub):
     process = start("show", "--watch", "last", "-o", "name")
     asyncio.run(wait_until(lambda: len(stub.requests) >= 2, "a second look"))
     stub.jobs["job_1"]["state"] = "failed"
-    assert process.communicate(timeout=30)[0] == b"job_1\njob_1\n"
+    assert process.communicate(timeout=HANG_S)[0] == b"job_1\njob_1\n"
     assert process.returncode == 0
 
 

@@ -16,6 +16,7 @@ import redis as redis_client
 from tests.conftest import Servers
 from tests.doctor.sites import found, ledger, site
 from tests.ports import reserved_port
+from tests.support import HANG_S
 from windlass.doctor import clocks, disk, tokens, versions
 from windlass.doctor.examine import examine
 from windlass.doctor.findings import Finding, Notes, Offset, Severity
@@ -247,7 +248,7 @@ def test_tokens(token: Token, check: str):
 def command(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
     told = {name: value for name, value in os.environ.items() if not name.startswith("WINDLASS_")}
     order = [sys.executable, "-m", "windlass", "doctor", *words]
-    return subprocess.run(order, env=told | env, capture_output=True, text=True, timeout=50, check=False)
+    return subprocess.run(order, env=told | env, capture_output=True, text=True, timeout=HANG_S, check=False)
 
 
 @pytest.fixture

@@ -2,12 +2,12 @@
 
 import os
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.doctor.sites import found, ledger, silent, site
+from tests.support import HANG_S
 from windlass.doctor.examine import examine
 from windlass.doctor.findings import Severity
 from windlass.doctor.site import Role
@@ -20,9 +20,7 @@ async def test_servers_that_take_a_connection_and_say_nothing(tmp_path: Path):
     with silent() as port, silent(tmp_path / "docker.sock"):
         flags = {"database__url": f"postgresql://u:hush1@127.0.0.1:{port}/x", "redis__url": f"redis://:hush2@127.0.0.1:{port}",
                  "worker__docker_url": f"unix://{tmp_path}/docker.sock"}  # fmt: skip
-        start = time.monotonic()
         told = found(await examine(site(Role.ANY, **flags)))
-    assert time.monotonic() - start < 20
     assert told["postgresql.reachable"].severity is Severity.ERROR
     assert told["redis.reachable"].severity is Severity.ERROR
     assert told["engine.reachable"].what == "no Docker Engine answers: no answer within 5 s"
@@ -34,7 +32,7 @@ async def test_a_postgresql_that_freezes_under_way(roomy_folder: Path, monkeypat
         try:
             url = await server.start()
             monkeypatch.setattr("windlass.doctor.postgres.ANSWER_S", 0.5)
-            monkeypatch.setattr("windlass.store.checkup.SERVER", "SELECT name, setting, pg_sleep(20) FROM pg_settings")
+            monkeypatch.setattr("windlass.store.checkup.SERVER", "SELECT name, setting, pg_sleep(99) FROM pg_settings")
             told = await ledger(url)
         finally:
             await server.stop()
@@ -74,7 +72,7 @@ async def test_a_secret_in_a_pipe_is_not_waited_for(tmp_path: Path):
 async def test_a_disk_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("windlass.doctor.aside.ASIDE_S", 0.2)
     answer = threading.Event()
-    monkeypatch.setattr("windlass.doctor.disk.os.statvfs", lambda path: answer.wait(20))
+    monkeypatch.setattr("windlass.doctor.disk.os.statvfs", lambda path: answer.wait(HANG_S))
     told = found(await examine(site(Role.WORKER, worker__data=str(tmp_path))))
     answer.set()
     assert told["disk.time"].severity is Severity.ERROR

@@ -9,6 +9,7 @@ import pytest
 
 from tests.doctor.sites import found, site
 from tests.images import busybox_image
+from tests.support import HANG_S
 from tests.system.cluster import Cluster
 from tests.system.conftest import cluster as cluster  # the fixture
 from windlass.client import Job
@@ -59,7 +60,7 @@ def test_what_a_container_without_any_guard_may_do_is_told() -> None:
     guards = ["--security-opt=seccomp=unconfined", "--pid=host", "--network=none",
               "-v", "/var/run/docker.sock:/var/run/docker.sock"]  # fmt: skip
     order = ["docker", "run", "--rm", *guards, busybox_image(), "sh", "-c", SCRIPT.read_text()]
-    said = subprocess.run(order, capture_output=True, text=True, timeout=60, check=True).stdout
+    said = subprocess.run(order, capture_output=True, text=True, timeout=HANG_S, check=True).stdout
     told = judged(said)
     allowed = {name for name, finding in told.items() if finding.severity is Severity.ERROR}
     assert allowed == {"mknod", "raw_socket", "engine_socket", "host_processes", "ptrace", "setuid", "system_calls",

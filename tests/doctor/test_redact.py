@@ -3,7 +3,6 @@
 import base64
 import json
 import os
-import time
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
@@ -121,17 +120,16 @@ def test_a_password_that_breaks_its_url_is_known():
 
 
 def test_a_hostile_line_takes_no_time():
-    start = time.process_time()
+    """So long that all but linear work would not come to its end."""
     for line in (
-        "-" * 100_000,
-        "a-" * 50_000,
-        "token" * 20_000,
-        "://" + "a:" * 50_000,
-        '"\\' * 50_000,
-        "password=" * 10_000,
+        "-" * 1_000_000,
+        "a-" * 500_000,
+        "token" * 200_000,
+        "://" + "a:" * 500_000,
+        '"\\' * 500_000,
+        "password=" * 100_000,
     ):
         Redactor([SECRET]).text(f"{line}\n" * 3)
-    assert time.process_time() - start < 5
 
 
 def test_a_fifo_is_not_waited_for(tmp_path: Path):

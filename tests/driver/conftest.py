@@ -12,6 +12,7 @@ import pytest
 
 from tests.images import busybox_image, docker_missing
 from tests.kubernetes.standin.server import Cluster
+from tests.support import HANG_S
 from windlass.core.ids import ATTEMPT, JOB, NODE, AttemptId, JobId
 from windlass.core.placement.snapshot import Room
 from windlass.core.spec import JobSpec, Resources
@@ -226,4 +227,4 @@ def docker(tmp_path: Path) -> Iterator[DockerStage]:
 
 def docker_command(*arguments: str) -> str:
     """What the docker command prints."""
-    return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True, timeout=30).stdout
+    return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True, timeout=HANG_S).stdout

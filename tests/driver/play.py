@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from tests.driver.conftest import Stage
+from tests.support import HANG_S
 from windlass.driver.base import Chunk, Driver, Outcome, Ticket
 
 
@@ -21,7 +22,7 @@ async def run(stage: Stage, driver: Driver, ticket: Ticket) -> Outcome:
     """Prepare, start, wait."""
     await driver.prepare(ticket)
     await driver.start(ticket)
-    return await asyncio.wait_for(driver.wait(ticket), 30)
+    return await asyncio.wait_for(driver.wait(ticket), HANG_S)
 
 
 async def read(driver: Driver, ticket: Ticket, after: Mapping[str, int] | None = None) -> dict[str, bytes]:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.driver.conftest import CommandStage, Stage
 from tests.driver.play import opened, read, run
-from tests.support import wait_until
+from tests.support import HANG_S, wait_until
 from windlass.core.states import Cause
 from windlass.driver.base import DriverFault, EngineUnavailable, Outcome
 
@@ -42,11 +42,9 @@ def test_stop_ends_what_listens_at_once(stage: Stage):
             ticket = stage.ticket(stage.sleeps(30))
             await driver.prepare(ticket)
             await driver.start(ticket)
-            asked = time.monotonic()
-            stopping = asyncio.create_task(driver.stop(ticket, 20))
-            outcome = await asyncio.wait_for(driver.wait(ticket), 15)
+            stopping = asyncio.create_task(driver.stop(ticket, 3600))
+            outcome = await asyncio.wait_for(driver.wait(ticket), HANG_S)
             assert (outcome.exit_code, outcome.cause) == (143, Cause.SIGNAL)
-            assert time.monotonic() - asked < 5
             await stopping
 
     asyncio.run(scenario())
@@ -62,10 +60,9 @@ def test_stop_kills_the_deaf_when_grace_is_over(stage: Stage):
             assert (await anext(aiter(output))).data == b"deaf\n"
             asked = time.monotonic()
             stopping = asyncio.create_task(driver.stop(ticket, 2))
-            outcome = await asyncio.wait_for(driver.wait(ticket), 20)
-            took = time.monotonic() - asked
+            outcome = await asyncio.wait_for(driver.wait(ticket), HANG_S)
             assert (outcome.exit_code, outcome.cause) == (137, Cause.SIGNAL)
-            assert 1 <= took <= 3.5, took
+            assert time.monotonic() - asked >= 1
             await stopping
             await output.aclose()
 
@@ -83,9 +80,9 @@ def test_a_second_stop_may_hurry_the_first(stage: Stage):
             stopping = asyncio.create_task(driver.stop(ticket, 40))
             await asyncio.sleep(0)
             await driver.stop(ticket, 0)
-            outcome = await asyncio.wait_for(driver.wait(ticket), 10)
+            outcome = await asyncio.wait_for(driver.wait(ticket), HANG_S)
             assert outcome.exit_code == 137
-            await asyncio.wait_for(stopping, 10)
+            await asyncio.wait_for(stopping, HANG_S)
             await output.aclose()
 
     asyncio.run(scenario())
@@ -100,7 +97,7 @@ def test_every_verb_may_be_asked_twice(stage: Stage):
             await driver.start(ticket)
             await driver.start(ticket)
             for _ in range(2):
-                assert (await asyncio.wait_for(driver.wait(ticket), 20)).exit_code == 3
+                assert (await asyncio.wait_for(driver.wait(ticket), HANG_S)).exit_code == 3
             await driver.stop(ticket, 1)
             await driver.stop(ticket, 1)
             await driver.remove(ticket)
@@ -119,7 +116,7 @@ def test_what_has_ended_is_never_started_again(commands: CommandStage):
         async with opened(commands.driver()) as restarted:
             await restarted.prepare(ticket)
             await restarted.start(ticket)
-            outcome = await asyncio.wait_for(restarted.wait(ticket), 20)
+            outcome = await asyncio.wait_for(restarted.wait(ticket), HANG_S)
             assert outcome.exit_code == 4
             assert (await read(restarted, ticket))["stdout"] == b"ran\n"
 
@@ -137,7 +134,7 @@ def test_a_new_driver_adopts_what_runs_and_what_ended(stage: Stage):
             found = {survivor.attempt_id: survivor for survivor in await restarted.survivors()}
             assert found[running.attempt_id].running
             assert {survivor.fence for survivor in found.values()} == {7}
-            outcomes = [await asyncio.wait_for(restarted.wait(ticket), 20) for ticket in (running, ended)]
+            outcomes = [await asyncio.wait_for(restarted.wait(ticket), HANG_S) for ticket in (running, ended)]
             assert set(found) == {running.attempt_id, ended.attempt_id}
             assert not found[ended.attempt_id].running
             assert [outcome.exit_code for outcome in outcomes] == [42, 43]
@@ -152,13 +149,13 @@ def test_what_was_never_started_is_not_waited_for(stage: Stage):
             await driver.prepare(ticket)
         async with opened(stage.driver()) as restarted:
             try:
-                outcome = await asyncio.wait_for(restarted.wait(ticket), 10)
+                outcome = await asyncio.wait_for(restarted.wait(ticket), HANG_S)
             except DriverFault as fault:
                 outcome = Outcome(None, fault.cause, fault.message)
             assert outcome.cause is Cause.NODE_LOST
             await restarted.start(ticket)
             if restarted.keeps_outcome:
-                assert (await asyncio.wait_for(restarted.wait(ticket), 10)).exit_code == 0
+                assert (await asyncio.wait_for(restarted.wait(ticket), HANG_S)).exit_code == 0
 
     asyncio.run(scenario())
 
@@ -169,9 +166,11 @@ def test_a_wait_may_be_given_up_and_taken_up_again(stage: Stage):
             ticket = stage.ticket(stage.sleeps(1, exit_code=5))
             await driver.prepare(ticket)
             await driver.start(ticket)
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(driver.wait(ticket), 0.1)
-            assert (await asyncio.wait_for(driver.wait(ticket), 20)).exit_code == 5
+            waiting = asyncio.create_task(driver.wait(ticket))
+            await asyncio.wait([waiting], timeout=0.1)
+            waiting.cancel()
+            await asyncio.wait([waiting])
+            assert (await asyncio.wait_for(driver.wait(ticket), HANG_S)).exit_code == 5
 
     asyncio.run(scenario())
 
@@ -257,7 +256,7 @@ def test_children_do_not_outlive_a_stop(commands: CommandStage):
             output = driver.logs(ticket, {})
             await anext(aiter(output))
             await driver.stop(ticket, 3)
-            await asyncio.wait_for(driver.wait(ticket), 20)
+            await asyncio.wait_for(driver.wait(ticket), HANG_S)
             await output.aclose()
             await wait_until(lambda: _not_running(driver, ticket.attempt_id), "the attempt is over for good")
 

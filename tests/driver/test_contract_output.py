@@ -6,6 +6,7 @@ import pytest
 
 from tests.driver.conftest import CommandStage, Stage
 from tests.driver.play import follow, opened, read, run
+from tests.support import HANG_S
 
 
 def test_streams_are_kept_apart(stage: Stage):
@@ -69,12 +70,12 @@ def test_output_is_read_while_it_runs(commands: CommandStage):
             await driver.prepare(ticket)
             await driver.start(ticket)
             output = aiter(driver.logs(ticket, {}))
-            chunk = await asyncio.wait_for(anext(output), 10)
+            chunk = await asyncio.wait_for(anext(output), HANG_S)
             assert (chunk.stream, chunk.offset, chunk.data) == ("stdout", 0, b"first\n")
             await driver.stop(ticket, 5)
-            await asyncio.wait_for(driver.wait(ticket), 20)
+            await asyncio.wait_for(driver.wait(ticket), HANG_S)
             with pytest.raises(StopAsyncIteration):
-                await asyncio.wait_for(anext(output), 20)
+                await asyncio.wait_for(anext(output), HANG_S)
 
     asyncio.run(scenario())
 

@@ -9,7 +9,7 @@ import pytest
 from tests.driver.conftest import DockerStage, docker_command
 from tests.driver.play import opened, read, run
 from tests.images import build_image
-from tests.support import wait_until
+from tests.support import HANG_S, wait_until
 from windlass.core.spec import Resources, Volume
 from windlass.core.states import Cause
 from windlass.driver.base import AnswerLost, DriverFault
@@ -73,7 +73,7 @@ def test_a_kill_from_outside_is_a_signal(docker: DockerStage):
             await driver.prepare(ticket)
             await driver.start(ticket)
             docker_command("kill", ticket.attempt_id)
-            outcome = await asyncio.wait_for(driver.wait(ticket), 10)
+            outcome = await asyncio.wait_for(driver.wait(ticket), HANG_S)
             assert (outcome.exit_code, outcome.cause) == (137, Cause.SIGNAL)
 
     asyncio.run(scenario())
@@ -88,9 +88,9 @@ def test_a_container_removed_by_others_is_lost_to_the_node(docker: DockerStage):
             output = asyncio.create_task(read(driver, ticket))
             docker_command("rm", "-f", ticket.attempt_id)
             with pytest.raises(DriverFault) as fault:
-                await asyncio.wait_for(driver.wait(ticket), 10)
+                await asyncio.wait_for(driver.wait(ticket), HANG_S)
             assert fault.value.cause is Cause.NODE_LOST
-            await asyncio.wait_for(output, 10)
+            await asyncio.wait_for(output, HANG_S)
 
     asyncio.run(scenario())
 
@@ -241,6 +241,6 @@ def test_endings_are_seen_without_the_event_stream(docker: DockerStage):
             listener.cancel()
             await wait_until(listener.done, "the event stream is gone")
             await driver.start(ticket)
-            assert (await asyncio.wait_for(driver.wait(ticket), 8)).exit_code == 9
+            assert (await asyncio.wait_for(driver.wait(ticket), HANG_S)).exit_code == 9
 
     asyncio.run(scenario())

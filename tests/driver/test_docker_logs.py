@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.driver.conftest import DockerStage
 from tests.driver.play import follow, opened
+from tests.support import HANG_S
 from windlass.driver.base import EngineUnavailable
 from windlass.driver.docker_logs import STREAMS, Cursor, Demultiplexer, Mark, MarkBook, moment, read_from, seconds
 
@@ -158,7 +159,7 @@ def test_a_flood_is_read_whole_and_in_little_memory(docker: DockerStage):
                     assert int(data[begin : begin + width]) == next(numbers)
                 rest = data[whole:]
             assert at == {"stdout": lines * width}
-            assert (await asyncio.wait_for(driver.wait(ticket), 20)).exit_code == 0
+            assert (await asyncio.wait_for(driver.wait(ticket), HANG_S)).exit_code == 0
             assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 * 1024  # KiB
 
     asyncio.run(scenario())

@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 from tests.driver.conftest import DockerStage
 from tests.driver.play import opened, run
 from tests.registry import Registry
-from tests.support import wait_until
+from tests.support import HANG_S, wait_until
 from windlass.core.states import Cause
 from windlass.driver.base import DriverFault
 from windlass.driver.docker_images import split_reference
@@ -93,7 +93,7 @@ def test_one_who_gives_up_does_not_spoil_it_for_the_others(docker: DockerStage, 
             asked[0].cancel()
             await asyncio.wait([asked[0]])
             registry.open.set()
-            await asyncio.wait_for(asked[1], 20)
+            await asyncio.wait_for(asked[1], HANG_S)
 
     asyncio.run(scenario())
 

@@ -1,14 +1,13 @@
 """Connections over failures: which of them pass, that idle ones which died are not used, and where a URL may lead."""
 
 import asyncio
-import time
 
 import psycopg
 import pytest
 from psycopg.pq import TransactionStatus
 
 from tests.conftest import Servers
-from tests.support import wait_until
+from tests.support import HANG_S, wait_until
 from windlass.errors import Unavailable
 from windlass.store import db, pool
 
@@ -59,14 +58,13 @@ async def test_connections_that_were_ended_are_not_given_out(database_url: str, 
         await asyncio.gather(ask(), ask(), ask())
 
 
-async def test_nobody_waits_for_a_server_known_to_be_away(tmp_path):
+async def test_nobody_waits_for_a_server_known_to_be_away(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pool, "WAIT_S", 3600.0)
     async with db.make_pool(f"postgresql:///x?host={tmp_path}", "away", 2) as shared:
         for _ in range(3):
-            began = time.monotonic()
             with pytest.raises(Unavailable, match="PostgreSQL"):
                 async with db.borrow(shared):
                     pass
-            assert time.monotonic() - began < 0.5
 
 
 async def test_all_busy_is_told_in_time_and_a_lock_is_not_waited_out(
@@ -90,13 +88,11 @@ async def test_all_busy_is_told_in_time_and_a_lock_is_not_waited_out(
 
 async def test_who_is_cancelled_lets_go_at_once(database_url: str):
     async with await db.connect(database_url, "sleeper") as conn:
-        asking = asyncio.create_task(conn.execute("SELECT pg_sleep(20)"))
+        asking = asyncio.create_task(conn.execute("SELECT pg_sleep(3600)"))
         await wait_until(lambda: conn.info.transaction_status == TransactionStatus.ACTIVE, "it sleeps")
         asking.cancel()
-        began = time.monotonic()
-        with pytest.raises(asyncio.CancelledError):
-            await asking
-        assert time.monotonic() - began < 1
+        await asyncio.wait([asking], timeout=HANG_S)
+        assert asking.cancelled()
         assert conn.closed
 
 

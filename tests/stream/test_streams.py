@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from tests.support import wait_until
+from tests.support import HANG_S, wait_until
 from windlass.core.ids import AttemptId, JobId, NodeId
 from windlass.core.states import Cause
 from windlass.embedded.folder import DataFolder
@@ -263,7 +263,7 @@ async def test_a_reader_that_is_cancelled_ends(client: Connect) -> None:
         task = asyncio.create_task(read_on(leader(client)))
         await asyncio.wait([task], timeout=number * 0.0001)
         task.cancel()
-        ended, _ = await asyncio.wait([task], timeout=2)
+        ended, _ = await asyncio.wait([task], timeout=HANG_S)
         assert ended, "the cancellation was lost"
 
 

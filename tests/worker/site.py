@@ -11,7 +11,7 @@ import httpx2
 import msgspec
 
 from tests.api.serving import Api
-from tests.support import wait_until
+from tests.support import HANG_S, wait_until
 from windlass.core.ids import ATTEMPT, JOB, NODE, AttemptId, JobId, NodeId
 from windlass.core.placement.snapshot import Room
 from windlass.core.spec import JobSpec, Resources
@@ -128,7 +128,7 @@ async def at_work(
         stack.push_async_callback(leader.close)
         writing = connect(redis_url)
         stack.push_async_callback(writing.aclose)
-        http = await stack.enter_async_context(httpx2.AsyncClient(base_url=api_url, timeout=5.0))
+        http = await stack.enter_async_context(httpx2.AsyncClient(base_url=api_url, timeout=HANG_S))
         me = Identity(NodeId(new_id(NODE)), "n1", Room(4000, 2**30))
         journal = Journal(folder / "journal.jsonl")
         stack.callback(journal.close)

@@ -41,12 +41,13 @@ async def test_open_and_found_is_adopted(tmp_path: Path, redis_url: str, api: Ap
 
 
 async def test_an_adopted_one_still_has_its_limits_and_can_be_stopped(tmp_path: Path, redis_url: str, api: Api):
-    limited = a_launch(env={"run_for": "60"}, attempt_timeout=0.4)
+    limited = a_launch(env={"run_for": "60"}, attempt_timeout=600.0)
     endless = a_launch(env={"run_for": "60"})
     async with at_work(tmp_path, redis_url, base_of(api)) as before:
         before.obey(limited, endless)
         await before.leader.hears(wire.Started, count=2)
     async with at_work(tmp_path, redis_url, base_of(api)) as after:
+        after.journal.entries[limited.attempt_id].received_at -= 600
         await adopt(after.agent, Driver.MOCK, after.agent.drivers[Driver.MOCK])
         assert (await after.exited(limited)).cause is Cause.TIMEOUT
         after.obey(a_stop(endless))
@@ -55,10 +56,10 @@ async def test_an_adopted_one_still_has_its_limits_and_can_be_stopped(tmp_path: 
 
 async def test_one_that_was_only_created_has_its_whole_time(tmp_path: Path, redis_url: str, api: Api):
     """Simulated seed 3160: its limit was counted from its launch, a long time ago, and it was stopped at once."""
-    launch = a_launch(env={"run_for": "0.1"}, attempt_timeout=5.0)
+    launch = a_launch(env={"run_for": "0.1"}, attempt_timeout=300.0)
     async with at_work(tmp_path, redis_url, base_of(api)) as site:
         site.journal.launched([launch])
-        site.journal.entries[launch.attempt_id].received_at -= 60
+        site.journal.entries[launch.attempt_id].received_at -= 3600
         driver = site.agent.drivers[Driver.MOCK]
         await driver.prepare(ticket_of(launch, site.agent.bench.folder))
         await adopt(site.agent, Driver.MOCK, driver)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.api.serving import Api
 from tests.builders import a_node
-from tests.support import wait_until
+from tests.support import HANG_S, wait_until
 from tests.worker.site import Leader
 from tests.worker.test_serve import leader, settings_of
 from windlass.core.ids import NodeId
@@ -74,7 +74,7 @@ async def test_without_redis_all_goes_by_exchange(roomy_folder: Path, tmp_path: 
                 await back.close()
         finally:
             stop.set()
-            await asyncio.wait_for(running, 10)
+            await asyncio.wait_for(running, HANG_S)
             await valkey.stop()
 
 
@@ -112,4 +112,4 @@ async def test_unheard_it_says_all_twice(
         await answering
     finally:
         stop.set()
-        await asyncio.wait_for(running, 10)
+        await asyncio.wait_for(running, HANG_S)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.api.serving import Api
-from tests.support import wait_until
+from tests.support import HANG_S, wait_until
 from tests.worker.site import Leader, a_launch
 from tests.worker.test_serve import serving_worker, settings_of
 from windlass.core.states import Cause
@@ -33,7 +33,7 @@ async def _take_leave(leader: Leader, count: int = 1) -> wire.Hello:
 
 
 async def test_a_drain_lets_jobs_end_and_takes_no_more(tmp_path: Path, redis_url: str, api: Api, leader: Leader):
-    settings = settings_of(tmp_path, redis_url, api, on_exit="drain", drain_deadline_s=60.0)
+    settings = settings_of(tmp_path, redis_url, api, on_exit="drain", drain_deadline_s=3600.0)
     first, late = a_launch(env={"run_for": "1"}), a_launch()
     stop = asyncio.Event()
     running = asyncio.create_task(serve(settings, stop))
@@ -48,7 +48,7 @@ async def test_a_drain_lets_jobs_end_and_takes_no_more(tmp_path: Path, redis_url
     assert not running.done(), "it waits until the ledger has the outcomes"
     await leader.order(node, wire.Forget((first.attempt_id, late.attempt_id)))
     await leader.hears(wire.Bye)
-    await asyncio.wait_for(running, 8)
+    await asyncio.wait_for(running, HANG_S)
 
 
 async def test_at_the_deadline_the_rest_is_stopped(tmp_path: Path, redis_url: str, api: Api, leader: Leader):
@@ -63,20 +63,20 @@ async def test_at_the_deadline_the_rest_is_stopped(tmp_path: Path, redis_url: st
 
 
 async def test_an_idle_worker_ends_at_once(tmp_path: Path, redis_url: str, api: Api, leader: Leader):
-    settings = settings_of(tmp_path, redis_url, api, on_exit="drain", drain_deadline_s=60.0)
+    settings = settings_of(tmp_path, redis_url, api, on_exit="drain", drain_deadline_s=3600.0)
     stop = asyncio.Event()
     running = asyncio.create_task(serve(settings, stop))
     await leader.hears(wire.Hello)
     stop.set()
     await _take_leave(leader)
-    await asyncio.wait_for(running, 1.5)
+    await asyncio.wait_for(running, HANG_S)
     await leader.hears(wire.Bye)
 
 
 async def test_sighup_leaves_jobs_running_also_while_it_drains(
     tmp_path: Path, redis_url: str, api: Api, leader: Leader
 ):
-    settings = settings_of(tmp_path, redis_url, api, on_exit="drain", drain_deadline_s=60.0)
+    settings = settings_of(tmp_path, redis_url, api, on_exit="drain", drain_deadline_s=3600.0)
     mark = tmp_path / "pid"
     job = a_launch(driver="process", command=("sh", "-c", f"echo $$ > '{mark}'; exec sleep 60"))
     for drains in (False, True):
@@ -90,7 +90,7 @@ async def test_sighup_leaves_jobs_running_also_while_it_drains(
             stop.set()
             await _take_leave(leader, count=2)
         os.kill(os.getpid(), signal.SIGHUP)
-        await asyncio.wait_for(running, 20)
+        await asyncio.wait_for(running, HANG_S)
         assert os.path.exists(f"/proc/{int(mark.read_text())}")
     async with serving_worker(settings_of(tmp_path, redis_url, api, on_exit="stop", stop_within_s=2.0), leader):
         pass

@@ -10,6 +10,7 @@ import pytest
 
 from tests.driver.conftest import DockerStage
 from tests.driver.play import opened
+from tests.support import HANG_S
 from windlass.driver.keeper import Keeper
 from windlass.errors import SettingsError
 from windlass.settings import Settings, Worker
@@ -71,7 +72,7 @@ async def test_what_a_dead_neighbour_left_running_is_ended_once_its_lease_has_ru
         await driver.start(ticket)
         (dead.data / LEASE).write_text(f"{clock.now() + lease_ahead_s:.3f}\n")
         minding = asyncio.create_task(Neighbours(mine, keeper).run())
-        ended = await asyncio.wait_for(driver.wait(ticket), 20)
+        ended = await asyncio.wait_for(driver.wait(ticket), HANG_S)
         minding.cancel()
         assert ended.exit_code == 137
         assert ticket.attempt_id in (dead.data / FENCED).read_text()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.api.serving import Api, serving, settings_for
 from tests.ports import reserved_port
-from tests.support import wait_until
+from tests.support import HANG_S, wait_until
 from tests.worker.site import a_launch, base_of
 from windlass.core.ids import AttemptId
 from windlass.driver.base import Chunk, Ticket
@@ -148,7 +148,7 @@ async def test_nothing_is_lost_or_doubled_while_the_api_is_away(
     chosen = settings_for(database_url, redis_url, port=reserved_port())
     text = bytes(range(256)) * 8192
     driver = Printing(tmp_path, chunks_of(text, list(range(0, len(text), 20_000))))
-    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{chosen.api.port}", timeout=5.0) as http:
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{chosen.api.port}", timeout=HANG_S) as http:
         shipper = Shipper(http, 10 * 2**20)
         running = asyncio.create_task(shipper.run())
         async with serving(chosen) as api:
@@ -161,7 +161,7 @@ async def test_nothing_is_lost_or_doubled_while_the_api_is_away(
         async with serving(chosen) as api:
             await wait_until(lambda: driver.read > 1_000_000, "it flows again")
         async with serving(chosen) as api:
-            await asyncio.wait_for(shipping, 20)
+            await asyncio.wait_for(shipping, HANG_S)
             assert await stored(api, ticket.attempt_id) == text
         running.cancel()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import wait_until
+from tests.support import HANG_S, wait_until
 from tests.worker.site import KEYS, Leader, a_launch
 from windlass.core.ids import NODE, NodeId
 from windlass.core.states import Cause
@@ -128,6 +128,6 @@ async def test_it_ends_whenever_it_is_told_to(redis_url: str, steps: int):
     for _ in range(steps):
         await asyncio.sleep(0)
     posting.loop.cancel()
-    done, _ = await asyncio.wait([posting.loop], timeout=3)
+    done, _ = await asyncio.wait([posting.loop], timeout=HANG_S)
     assert done, "a cancel was swallowed"
     await posting.close()

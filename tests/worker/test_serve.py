@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from tests.api.serving import Api
-from tests.support import wait_until
+from tests.support import HANG_S, wait_until
 from tests.worker.site import KEYS, NOWHERE, Leader, a_launch, a_stop, base_of
 from windlass.core.states import Cause, Driver
 from windlass.driver.base import EngineUnavailable, Facts
@@ -41,7 +41,7 @@ def settings_of(folder: Path, redis_url: str, api: Api, **fields: Any) -> Settin
 
 
 @asynccontextmanager
-async def serving_worker(settings: Settings, leader: Leader, within_s: float = 8.0) -> AsyncIterator[wire.Hello]:
+async def serving_worker(settings: Settings, leader: Leader) -> AsyncIterator[wire.Hello]:
     """A worker while inside; its end is asked for, and must come in time."""
     stop = asyncio.Event()
     running = asyncio.create_task(serve(settings, stop))
@@ -55,7 +55,7 @@ async def serving_worker(settings: Settings, leader: Leader, within_s: float = 8
         yield await hears
     finally:
         stop.set()
-        await asyncio.wait_for(running, within_s)
+        await asyncio.wait_for(running, HANG_S)
 
 
 async def test_it_introduces_itself_beats_obeys_and_goes(tmp_path: Path, redis_url: str, api: Api, leader: Leader):

@@ -13,7 +13,7 @@ import pytest
 
 from tests.driver.conftest import ProcessStage
 from tests.driver.play import opened
-from tests.support import wait_until
+from tests.support import HANG_S, wait_until
 from windlass.core.ids import AttemptId
 from windlass.core.states import Cause
 from windlass.driver import keeper_line
@@ -35,6 +35,12 @@ def watchdog_of(folder: Path) -> int | None:
     """Its process id; None once it has ended."""
     pid = (folder / LOCK).read_text().strip()
     return int(pid) if pid and running(int(pid)) else None
+
+
+def lapse(lease: Lease) -> None:
+    """Let the last contact be an hour ago."""
+    lease._last = clock.now() - 3600
+    lease._write(lease._last)
 
 
 @asynccontextmanager
@@ -100,7 +106,7 @@ async def test_polite_signals_and_rubbish_do_not_end_it(stage: ProcessStage):
             with socket.socket(socket.AF_UNIX) as stranger:
                 stranger.connect(os.path.relpath(stage.root / SOCKET))
                 stranger.sendall(rubbish)
-        assert (await asyncio.wait_for(driver.wait(ticket), 10)).exit_code == 4
+        assert (await asyncio.wait_for(driver.wait(ticket), HANG_S)).exit_code == 4
 
 
 async def test_an_exit_nobody_heard_of_outlives_the_watchdog(stage: ProcessStage):
@@ -112,7 +118,7 @@ async def test_an_exit_nobody_heard_of_outlives_the_watchdog(stage: ProcessStage
         async with kept(stage) as driver:
             (survivor,) = await driver.survivors()
             assert (survivor.attempt_id, survivor.fence, survivor.running) == (ticket.attempt_id, 7, False)
-            assert (await asyncio.wait_for(driver.wait(ticket), 5)).exit_code == 9
+            assert (await asyncio.wait_for(driver.wait(ticket), HANG_S)).exit_code == 9
         await wait_until(lambda: watchdog_of(stage.root) is None, "it has gone again")
     async with kept(stage) as driver:
         await driver.remove(ticket)
@@ -136,7 +142,7 @@ async def test_a_daemon_ends_with_its_job(stage: ProcessStage, script: str):
     async with kept(stage) as driver:
         ticket = await begun(stage, driver, f"{script}\nsleep 0.5; exit 5".replace("MARK", f'"{mark}"'))
         assert not gone(*pids_in(mark))
-        assert (await asyncio.wait_for(driver.wait(ticket), 10)).exit_code == 5
+        assert (await asyncio.wait_for(driver.wait(ticket), HANG_S)).exit_code == 5
         await wait_until(lambda: gone(*pids_in(mark)), "nothing of it is left")
 
 
@@ -147,7 +153,7 @@ async def test_a_daemon_that_hides_ends_at_last_and_takes_no_other_job_with_it(s
         other = await begun(stage, driver, f"echo $$ > '{stage.root}/other'; exec sleep 300", "other")
         hiding = f"(env -i /usr/bin/setsid /bin/sh -c 'echo $$ > \"{mark}\"; exec sleep 300' &)\nsleep 0.3"
         ticket = await begun(stage, driver, hiding)
-        await asyncio.wait_for(driver.wait(ticket), 10)
+        await asyncio.wait_for(driver.wait(ticket), HANG_S)
         assert not gone(*pids_in(mark)), "the other job may be its owner"
         assert not gone(*pids_in(stage.root / "other"))
         await driver.stop(other, 1)
@@ -161,18 +167,19 @@ async def test_children_of_a_job_that_ends_while_the_agent_is_away_end_too(stage
         ticket = await begun(stage, driver, script)
     await wait_until(lambda: gone(*pids_in(mark)), "its children have ended with it")
     async with kept(stage) as driver:
-        assert (await asyncio.wait_for(driver.wait(ticket), 5)).exit_code == 6
+        assert (await asyncio.wait_for(driver.wait(ticket), HANG_S)).exit_code == 6
 
 
 async def test_without_contact_all_is_ended_and_nothing_starts_until_there_is_some(stage: ProcessStage):
-    lease = Lease(stage.root, 1.0)
+    lease = Lease(stage.root, 60)
     lease.contact(clock.now())
     mark = stage.root / "mark"
     script = f"echo $$ >> '{mark}'; setsid sleep 300 & echo $! >> '{mark}'; wait"
-    async with kept(stage, 1.0) as driver:
+    async with kept(stage) as driver:
         ticket = await begun(stage, driver, script)
         assert not lease.ended_by_watchdog(ticket.attempt_id)
-        assert (await asyncio.wait_for(driver.wait(ticket), 5)).exit_code == 137
+        lapse(lease)
+        assert (await asyncio.wait_for(driver.wait(ticket), HANG_S)).exit_code == 137
         assert lease.ended_by_watchdog(ticket.attempt_id)
         assert lease.stale
         await wait_until(lambda: gone(*pids_in(mark)), "all of it has ended")
@@ -185,16 +192,16 @@ async def test_without_contact_all_is_ended_and_nothing_starts_until_there_is_so
         again = stage.ticket(stage.exits(3))
         await driver.prepare(again)
         await driver.start(again)
-        assert (await asyncio.wait_for(driver.wait(again), 5)).exit_code == 3
+        assert (await asyncio.wait_for(driver.wait(again), HANG_S)).exit_code == 3
     assert (stage.root / FENCED).read_text().split() == [ticket.attempt_id]
     lease.close()
 
 
 async def test_contact_keeps_jobs_alive_and_its_moment_is_before_it_was_asked_for(stage: ProcessStage):
-    lease = Lease(stage.root, 0.8)
-    async with kept(stage, 0.8) as driver:
+    lease = Lease(stage.root, 4.0)
+    async with kept(stage, 4.0) as driver:
         lease.contact(clock.now())
-        ticket = await begun(stage, driver, f"echo $$ > '{stage.root}/mark'; sleep 2; exit 2")
+        ticket = await begun(stage, driver, f"echo $$ > '{stage.root}/mark'; sleep 6; exit 2")
         waiting = asyncio.create_task(driver.wait(ticket))
         while not waiting.done():
             lease.contact(clock.now())
@@ -220,13 +227,13 @@ async def test_a_watchdog_that_dies_is_replaced_and_its_jobs_are_lost_when_they_
             after = stage.ticket(stage.exits(3))
             await driver.prepare(after)
             await driver.start(after)
-            return (await asyncio.wait_for(driver.wait(after), 5)).exit_code == 3
+            return (await asyncio.wait_for(driver.wait(after), HANG_S)).exit_code == 3
 
         assert await starts()
         (survivor,) = [one for one in await driver.survivors() if one.attempt_id == ticket.attempt_id]
         assert survivor.running
         (stage.root / "go").touch()
-        outcome = await asyncio.wait_for(driver.wait(ticket), 5)
+        outcome = await asyncio.wait_for(driver.wait(ticket), HANG_S)
         assert (outcome.exit_code, outcome.cause) == (None, Cause.NODE_LOST)
 
 
@@ -234,9 +241,10 @@ async def test_what_a_dead_watchdog_kept_is_fenced_by_the_next(stage: ProcessSta
     async with kept(stage) as driver:
         ticket = await begun(stage, driver, f"echo $$ > '{stage.root}/mark'; exec sleep 300")
         os.kill(watchdog_of(stage.root) or 0, signal.SIGKILL)
-    lease = Lease(stage.root, 1.0)
-    async with kept(stage, 1.0) as driver:
+    lease = Lease(stage.root, 60)
+    async with kept(stage) as driver:
         assert [one.running for one in await driver.survivors()] == [True]
+        lapse(lease)
         await wait_until(lambda: gone(*pids_in(stage.root / "mark")), "it is ended")
         assert lease.ended_by_watchdog(ticket.attempt_id)
     lease.close()
@@ -247,13 +255,14 @@ async def asked(
     stage: ProcessStage, driver: ProcessDriver, script: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[Ticket, "asyncio.Task[None]", int]]:
     """A start that the watchdog, stopped, does not answer in time; the watchdog goes on afterwards."""
-    monkeypatch.setattr(keeper_line, "CALL_S", 0.3)
     dog = watchdog_of(stage.root) or 0
     os.kill(dog, signal.SIGSTOP)
     ticket = stage.ticket(stage.shell(script))
     await driver.prepare(ticket)
-    start = asyncio.create_task(driver.start(ticket))
-    await wait_until(lambda: _unavailable(driver), "it says that it offers nothing")
+    with monkeypatch.context() as hasty:
+        hasty.setattr(keeper_line, "CALL_S", 0.3)
+        start = asyncio.create_task(driver.start(ticket))
+        await wait_until(lambda: _unavailable(driver), "it says that it offers nothing")
     yield ticket, start, dog
     if running(dog):
         os.kill(dog, signal.SIGCONT)
@@ -275,7 +284,7 @@ async def test_an_end_that_comes_with_the_greeting_is_heard(tmp_path: Path):
     async with await asyncio.start_unix_server(greet, tmp_path / SOCKET):
         keeper = Keeper(tmp_path, "n", 60)
         await keeper.open()
-        assert await asyncio.wait_for(keeper.processes[AttemptId("att_1")].done, 5) == Exit(7, False)
+        assert await asyncio.wait_for(keeper.processes[AttemptId("att_1")].done, HANG_S) == Exit(7, False)
         await keeper.close()
         await let_go.wait()
 
@@ -287,11 +296,11 @@ async def test_a_start_that_a_hung_watchdog_answers_too_late_has_begun(
         early = await begun(stage, driver, f"echo $$ > '{stage.root}/mark'; sleep 1; exit 8")
         async with asked(stage, driver, f"echo $$ >> '{stage.root}/late'; exit 7", monkeypatch) as (late, start, _):
             assert not start.done()
-        await asyncio.wait_for(start, 10)
+        await asyncio.wait_for(start, HANG_S)
         await wait_until(lambda: _available(driver), "it is back")
-        assert (await asyncio.wait_for(driver.wait(late), 5)).exit_code == 7
+        assert (await asyncio.wait_for(driver.wait(late), HANG_S)).exit_code == 7
         assert len(pids_in(stage.root / "late")) == 1
-        assert (await asyncio.wait_for(driver.wait(early), 5)).exit_code == 8
+        assert (await asyncio.wait_for(driver.wait(early), HANG_S)).exit_code == 8
 
 
 async def test_a_start_given_up_while_the_watchdog_hangs_leaves_nothing(
@@ -315,7 +324,7 @@ async def test_a_start_asked_of_a_watchdog_that_dies_is_lost_to_the_node(
         async with asked(stage, driver, f"echo $$ > '{stage.root}/late'", monkeypatch) as (_, start, dog):
             os.kill(dog, signal.SIGKILL)
         with pytest.raises(DriverFault) as fault:
-            await asyncio.wait_for(start, 10)
+            await asyncio.wait_for(start, HANG_S)
         assert fault.value.cause is Cause.NODE_LOST
         assert not (stage.root / "late").exists()
 
@@ -334,8 +343,8 @@ async def test_a_process_whose_start_was_answered_to_nobody_is_found(
         assert not start.done()
         if dies:
             os.kill(watchdog_of(stage.root) or 0, signal.SIGKILL)
-        await asyncio.wait_for(start, 10)
-        end = await asyncio.wait_for(asyncio.gather(driver.wait(ticket), return_exceptions=True), 10)
+        await asyncio.wait_for(start, HANG_S)
+        end = await asyncio.wait_for(asyncio.gather(driver.wait(ticket), return_exceptions=True), HANG_S)
         if dies:
             assert [getattr(one, "cause", one) for one in end] == [Cause.NODE_LOST], end
         else:
@@ -351,10 +360,10 @@ async def _unavailable(driver: ProcessDriver) -> bool:
 
 
 async def test_a_lease_that_somebody_removed_is_written_anew(stage: ProcessStage):
-    lease = Lease(stage.root, 1.0)
+    lease = Lease(stage.root, 4.0)
     lease.contact(clock.now())
-    async with kept(stage, 1.0) as driver:
-        ticket = await begun(stage, driver, f"echo $$ > '{stage.root}/mark'; sleep 3; exit 2")
+    async with kept(stage, 4.0) as driver:
+        ticket = await begun(stage, driver, f"echo $$ > '{stage.root}/mark'; sleep 6; exit 2")
         (stage.root / LEASE).unlink()
         waiting = asyncio.create_task(driver.wait(ticket))
         while not waiting.done():
