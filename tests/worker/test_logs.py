@@ -9,8 +9,10 @@ import httpx2
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.api.serving import Api, serving, settings_for
+from tests.ports import reserved_port
 from tests.support import HANG_S, wait_until
 from tests.worker.site import a_launch, base_of
 from windlass.core.ids import AttemptId
@@ -145,6 +147,7 @@ async def test_nothing_is_lost_or_doubled_while_the_api_is_away(
     monkeypatch.setattr(logs, "QUEUE_BYTES", 300_000)
     monkeypatch.setattr(logs, "BATCH_BYTES", 100_000)
     chosen = settings_for(database_url, redis_url)
+    chosen = replace(chosen, api=replace(chosen.api, port=reserved_port()))
     text = bytes(range(256)) * 8192
     driver = Printing(tmp_path, chunks_of(text, list(range(0, len(text), 20_000))))
     async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{chosen.api.port}", timeout=HANG_S) as http:
