@@ -17,7 +17,7 @@ from tests.ports import reserved_port
 from tests.support import wait_until
 from windlass.embedded.valkey import wheel
 
-SERVERS, MIGRATE, API, SCHEDULER, JOIN, WORKER = (
+SERVERS, MIGRATE, API, SCHEDULER, JOIN, WORKER, _UNITS = (
     block.text for block in section("docs/how-to/several-machines.md", "Run on several machines")
 )
 
