@@ -16,7 +16,7 @@ TEST ?=
 TIMES ?= 50
 BIN = "$(VENV)/bin"
 
-.PHONY: help install install-dev demo test hunt check docs sim bench lock
+.PHONY: help install install-dev demo test hunt check docs sim bench bench-check lock
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -54,6 +54,9 @@ sim: install-dev ## simulate whole clusters, SEEDS=10000 of them; SEED=n tells o
 
 bench: install ## measure, against peers in the same run
 	@$(BIN)/python -m bench
+
+bench-check: install ## hold measured ratios to the promised ones, in bench/promises.py
+	@$(BIN)/python -m bench --check
 
 lock: install ## renew the lock files from pyproject.toml
 	@sh scripts/lock.sh "$(VENV)"

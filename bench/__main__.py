@@ -1,13 +1,14 @@
-"""Run the benchmarks and print a table: `python -m bench [NAME ...] [--quick]`, or `python -m bench failover`,
-`python -m bench overhead` or `python -m bench compose`."""
+"""Run the benchmarks and print a table: `python -m bench [NAME ...] [--quick] [--check]`, or
+`python -m bench failover`, `python -m bench overhead` or `python -m bench compose`."""
 
 import argparse
 import asyncio
 import sys
 import time
 
-from bench import api, backlog, compose, containers, disk, failover, jobs, memory, overhead
+from bench import api, backlog, commands, compose, containers, disk, failover, jobs, memory, overhead
 from bench.cluster import cluster
+from bench.promises import PROMISED, missed
 from bench.report import Row, machine, table
 
 MEASURES = {
@@ -19,6 +20,7 @@ MEASURES = {
     "containers": containers.rate,
     "backlog": backlog.rate,
     "disk": disk.ledger,
+    "commands": commands.rate,
 }
 
 
@@ -27,18 +29,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", choices=[*MEASURES, []], help="which measures; default all")
     parser.add_argument("--quick", action="store_true", help="smaller counts, rougher figures")
+    parser.add_argument("--check", action="store_true", help="hold ratios to the promised ones; exit 1 on a miss")
     asked = parser.parse_args()
     print(machine())
     rows: list[Row] = []
-    for name in asked.names or MEASURES:
+    misses: list[str] = []
+    for name in asked.names or (PROMISED if asked.check else MEASURES):
         began = time.monotonic()
         with cluster() as (port, supervisor):
             found = asyncio.run(MEASURES[name](port, supervisor, asked.quick))
         rows += found
+        if asked.check and name in PROMISED:
+            misses += missed(name, found)
         for row in found:
             print(f"  {row.what}: {row.value}   [{time.monotonic() - began:.0f} s]", flush=True)
     print()
     print(table(rows))
+    if misses:
+        sys.exit("\n".join(misses))
 
 
 if __name__ == "__main__":

@@ -8,12 +8,13 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Row:
-    """One figure. `must` and `aim` are what it is held to, in words."""
+    """One figure. `must` and `aim` are what it is held to, in words; `ratio` is what bench/promises.py holds."""
 
     what: str
     value: str
     must: str = ""
     aim: str = ""
+    ratio: float | None = None
 
 
 def machine() -> str:

@@ -35,7 +35,7 @@ async def test_the_oldest_of_every_shape_and_priority(ledger: Ledger):
         await age(ledger, job, 1000)
         assert 1000 <= await backlog.oldest_s(ledger.conn) < 1010, job
         await age(ledger, job, 10)
-    assert 10 <= await backlog.oldest_s(ledger.conn) < 20
+    assert await backlog.oldest_s(ledger.conn) >= 10
 
 
 async def test_a_clock_that_went_back_makes_no_wait_negative(ledger: Ledger):

@@ -35,7 +35,7 @@ async def test_an_attempt_is_run_and_told(site: Site):
     exited = await site.exited(launch)
     assert (exited.cause, exited.exit_code) == (Cause.EXIT_CODE, 3)
     assert exited.started_ago is not None
-    assert 0.15 < exited.started_ago - exited.ago < 2
+    assert exited.started_ago - exited.ago > 0.15
     await site.idle()
     assert list((site.folder / "mock").iterdir()) == []
     assert site.agent.node().free == site.agent.me.capacity
