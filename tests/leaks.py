@@ -25,15 +25,32 @@ def processes(test: str) -> dict[int, str]:
     return found
 
 
+def _of_others(pid: int, others: set[int]) -> bool:
+    """Tell whether a process descends from one of the others, and not from this one directly."""
+    while pid not in (os.getpid(), 1, 0):
+        if pid in others:
+            return True
+        try:
+            # proc(5): the name in brackets may have spaces in it; the parent is the second field after it
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            return False
+    return False
+
+
 @contextlib.contextmanager
 def nothing_left(test: str) -> Iterator[None]:
-    """Fail with the command lines of what the test started within and left running; end it, for those that follow."""
-    before = processes(test)  # servers that tests share are named after the first that asked for them
+    """Fail with the command lines of what the test started within and left running; end it, for those that follow.
+
+    Servers that tests share are there before it, and what they start is theirs.
+    """
+    before = {int(entry.name) for entry in Path("/proc").glob("[0-9]*")}
     yield
     deadline = time.monotonic() + HANG_S
-    while (left := {pid: words for pid, words in processes(test).items() if pid not in before}) and (
-        time.monotonic() < deadline
-    ):
+    while True:
+        left = {pid: words for pid, words in processes(test).items() if not _of_others(pid, before)}
+        if not left or time.monotonic() > deadline:
+            break
         time.sleep(0.05)
     for pid in left:
         with contextlib.suppress(ProcessLookupError):
