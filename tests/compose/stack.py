@@ -99,6 +99,7 @@ class Stack:
             r"\b10\.0\.0\.5\b": "127.0.0.1",
             r":8000\b": f":{self.ports['API_PORT']}",
             r":6379\b": f":{self.ports['REDIS_PORT']}",
+            r":9090\b": f":{self.ports['PROMETHEUS_PORT']}",
         }
         for example, found in (here | dict(swaps or {})).items():
             text = re.sub(example, found, text)
