@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.support import HANG_S
 
 #: pytest puts the running test into the environment, and every child inherits it.
@@ -23,6 +25,14 @@ def processes(test: str) -> dict[int, str]:
             if command and entry.name != str(os.getpid()) and mark in (entry / "environ").read_bytes():
                 found[int(entry.name)] = command.replace(b"\0", b" ").decode(errors="replace").strip()
     return found
+
+
+@contextlib.contextmanager
+def shared_by_tests() -> Iterator[None]:
+    """Start the servers of a wider fixture within: they belong to no test, also when one restarts them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(_VARIABLE, "shared by tests")
+        yield
 
 
 def _of_others(pid: int, others: set[int]) -> bool:

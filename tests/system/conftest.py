@@ -11,6 +11,7 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 
 from tests.conftest import TEMPLATE, Servers
+from tests.leaks import shared_by_tests
 from tests.system.cluster import Cluster
 from windlass.embedded.folder import DataFolder
 from windlass.embedded.postgres import Postgres
@@ -40,9 +41,10 @@ def _fresh(servers: Servers, parent: Path) -> Iterator[Cluster]:
 def shared(servers: Servers, roomy_folder: Path) -> Iterator[Cluster]:
     """API, scheduler and one worker that every peaceful test may use at once."""
     with _fresh(servers, roomy_folder) as cluster:
-        cluster.api()
-        cluster.scheduler()
-        cluster.worker()
+        with shared_by_tests():
+            cluster.api()
+            cluster.scheduler()
+            cluster.worker()
         yield cluster
 
 

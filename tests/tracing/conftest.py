@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import TEMPLATE, Servers
+from tests.leaks import shared_by_tests
 from tests.system.cluster import Cluster
 from tests.system.conftest import pytest_runtest_makereport as pytest_runtest_makereport
 from tests.tracing.collector import Collector, collecting
@@ -27,7 +28,7 @@ def traced_cluster(servers: Servers, roomy_folder: Path, collector: Collector) -
     folder.chmod(0o711)
     made = Cluster(folder, "traced", servers.url_of("traced"), servers.valkey_url)
     told = {"tracing.exporter": "otlp", "tracing.endpoint": collector.url}
-    with pytest.MonkeyPatch.context() as patch:
+    with shared_by_tests(), pytest.MonkeyPatch.context() as patch:
         patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
         made.api(**told)
         made.scheduler(**told)
