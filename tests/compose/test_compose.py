@@ -250,7 +250,10 @@ async def test_every_kind_of_job_while_leader_and_worker_are_killed(
     jobs = host(stack, token, "submit", "-f", str(file)).split()
     await wait_until(lambda: running(stack, token) >= 10, "the slow ones run")
     killed = kill_leader(stack, token), kill_worker(stack)
-    host(stack, token, "wait", *jobs)
+    try:
+        host(stack, token, "wait", *jobs)
+    finally:  # the stack is every test's; Compose leaves down what somebody killed
+        subprocess.run(["docker", "start", *killed], check=True, capture_output=True)
     found = {job: json.loads(host(stack, token, "show", "-o", "json", job)) for job in jobs}
     assert {one["state"] for one in found.values()} == {"succeeded"}
     for job, kind in zip(jobs, kinds, strict=False):
@@ -273,13 +276,13 @@ def kill_leader(stack: Stack, token: str) -> str:
     leads = json.loads(host(stack, token, "status", "-o", "json"))["leader"]["host"]
     (container,) = [one for one in stack.containers("scheduler") if one["Config"]["Hostname"] == leads]
     subprocess.run(["docker", "kill", container["Id"]], check=True, capture_output=True)
-    return container["Name"]
+    return container["Name"].removeprefix("/")
 
 
 def kill_worker(stack: Stack) -> str:
     container = next(one for one in stack.containers("worker") if one["State"]["Running"])
     subprocess.run(["docker", "kill", container["Id"]], check=True, capture_output=True)
-    return container["Name"]
+    return container["Name"].removeprefix("/")
 
 
 async def test_a_worker_on_the_host_joins_the_same_cluster(stack: Stack, up: float, tmp_path: Path) -> None:
